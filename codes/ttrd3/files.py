@@ -1,0 +1,81 @@
+"""Files that are whole or not there: write beside the target, flush to disk, then rename."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ttrd3.errors import UserError
+
+PARTIAL = ".partial"
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is flushed and renamed to `path`, on any error removed.
+
+    Raises:
+        UserError: The folder cannot be written or has no space left; `path` keeps its former content.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}). "
+            "Choose a folder that can be written and has space left."
+        ) from error
+    finally:
+        # Also after KeyboardInterrupt: nothing half-written remains. A vanished folder has nothing to remove.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text to `path`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def require_writable(folder: Path, option: str) -> None:
+    """Make `folder` and prove that files can be made in it.
+
+    Raises:
+        UserError: Names the option that set the folder, and why it cannot be used.
+    """
+    probe = folder / f".write-test.{os.getpid()}{PARTIAL}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{option}: {folder} cannot be written ({error.strerror}). Set {option} to a folder that can be."
+        ) from error
+
+
+def require_free_space(folder: Path, needed: int, purpose: str) -> None:
+    """Refuse before the work starts where `folder`'s disk has fewer than `needed` bytes free.
+
+    Raises:
+        UserError: Names the folder, the free and the needed space.
+    """
+    existing = next(parent for parent in [folder.resolve(), *folder.resolve().parents] if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise UserError(
+            f"{folder}: {free / 1e9:.2f} GB free, but {purpose} needs about {needed / 1e9:.2f} GB. "
+            "Free some space or choose a folder on another disk."
+        )
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
