@@ -1,0 +1,145 @@
+"""`python -m ttrd3 COMMAND`, also installed as `ttrd3`: finds the command, sets up logging, explains mistakes.
+
+A command is a module under ttrd3.commands with a docstring (its help), `add_arguments(parser)` and `run(args) -> int`.
+It is imported only when it is asked for, so that `ttrd3 --help` does not wait for torch.
+"""
+
+import argparse
+import contextlib
+import importlib
+import logging
+import os
+import re
+import select
+import sys
+from collections.abc import Iterator, Sequence
+
+from ttrd3 import __version__
+from ttrd3.errors import UserError
+
+COMMANDS = {
+    "prepare": "cut image folders into HR and LR tiles with splits and a manifest",
+    "train": "train a model as an option file says; the same command again resumes",
+    "val": "validate trained weights: PSNR, SSIM, tables and pictures beside bicubic",
+    "config": "check an option file and print the resolved options",
+    "doctor": "versions, devices, free memory and disk, optional weights",
+}
+
+# torch's words on CUDA and on the CPU: neither has an exception class of its own on every device
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|ALLOC_FAILED")
+
+logger = logging.getLogger("ttrd3")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 done with findings, 2 a user's mistake, 130 interrupted.
+
+    Args:
+        argv: The words after `ttrd3`; None takes them from the command line.
+
+    Raises:
+        SystemExit: From argparse, after --help or --version (0) or for words it does not know (2).
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    at = next((index for index, word in enumerate(words) if not word.startswith("-")), len(words))
+    general = _general_parser().parse_args(words[: at + 1])
+    if general.command is None:
+        _general_parser().print_help(sys.stderr)
+        return 2
+    try:
+        return _run(general, words[at + 1 :])
+    except (Exception, KeyboardInterrupt) as error:
+        explained = _explain(error)
+        if explained is None:
+            raise
+        code, text = explained
+        sys.stderr.write(text)
+        return code
+
+
+def _run(general: argparse.Namespace, words: list[str]) -> int:
+    command = importlib.import_module(f"ttrd3.commands.{general.command}")
+    parser = _parser(prog=f"ttrd3 {general.command}", description=command.__doc__)
+    command.add_arguments(parser)
+    args = parser.parse_intermixed_args(words, namespace=general)
+    with _logging(logging.DEBUG if args.verbose else logging.WARNING if args.quiet else logging.INFO):
+        code = command.run(args)
+    sys.stdout.flush()  # a reader that has gone shows here, not in the interpreter's last moments
+    return code
+
+
+def _explain(error: BaseException) -> tuple[int, str] | None:
+    """Exit code and message for what is no bug; None for a bug, which keeps its traceback."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "\nttrd3: interrupted\n"
+    if isinstance(error, UserError):
+        return 2, f"ttrd3: error: {error}\n"
+    if isinstance(error, BrokenPipeError) and _stdout_is_closed():
+        return 1, ""  # `ttrd3 ... | head` has read enough
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "ttrd3":
+        return 2, (
+            f"ttrd3: error: the Python package {error.name} is not installed for {sys.executable}. Run "
+            "`pip install -r requirements.txt`, or start with train.sh or val.sh, which make an environment.\n"
+        )
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error))):
+        cause = str(error).partition("\n")[0] or "Python found no more RAM"
+        return 2, (
+            f"ttrd3: error: out of memory: {cause} Lower the batch size (and raise the accumulation by as much), "
+            "the tile size or the width of the network; `ttrd3 doctor` shows the memory that is free.\n"
+        )
+    return None
+
+
+def _stdout_is_closed() -> bool:
+    """Whether the reader of a piped standard output has gone; if so, what is still to be written goes nowhere."""
+    descriptor = 1
+    watch = select.poll()
+    watch.register(descriptor, 0)  # errors and hang-ups are always reported
+    if not watch.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # the interpreter flushes once more at its end
+    return True
+
+
+def _general_parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items())
+    parser = _parser(
+        prog="ttrd3",
+        usage="ttrd3 [-h] [--version] [-v | -q] COMMAND ...",
+        description="TTRD3: reference-based x4 super-resolution of remote-sensing images (arXiv:2504.13026).",
+        epilog=f"commands:\n{listing}\n\n`ttrd3 COMMAND --help` explains one.",
+    )
+    parser.add_argument("--version", action="version", version=f"ttrd3 {__version__}")
+    parser.add_argument("command", metavar="COMMAND", nargs="?", choices=[*COMMANDS], help="one of the commands below")
+    parser.set_defaults(verbose=False, quiet=False)
+    return parser
+
+
+def _parser(**texts: str | None) -> argparse.ArgumentParser:
+    """A parser with --verbose and --quiet, which may stand before or after the command."""
+    parser = argparse.ArgumentParser(**texts, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    volume = parser.add_mutually_exclusive_group()
+    keep = argparse.SUPPRESS  # not given after the command: what was given before it stays
+    volume.add_argument("-v", "--verbose", action="store_true", default=keep, help="tell more (debug messages)")
+    volume.add_argument("-q", "--quiet", action="store_true", default=keep, help="tell warnings and errors only")
+    return parser
+
+
+@contextlib.contextmanager
+def _logging(level: int) -> Iterator[None]:
+    """Show the package's messages on stderr, plain; other libraries keep their own settings."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    former = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(former)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
