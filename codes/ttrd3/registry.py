@@ -37,7 +37,7 @@ def schema_of(target: type, kind: str | None = None) -> type[Section]:
             raise TypeError(f"{target.__name__} takes {parameter}: what YAML reaches must name its options")
         if parameter.kind is not parameter.KEYWORD_ONLY:
             default = ... if parameter.default is parameter.empty else parameter.default
-            # Class-level defaults are never mutated: pydantic copies them for each instance.
+            default = list(default) if isinstance(default, tuple) else default  # YAML has lists only
             field = Field(default, description=texts.get(parameter.name))
             fields[parameter.name] = (hints[parameter.name], field)
     summary = (inspect.getdoc(target) or "").split("\n\n")[0]

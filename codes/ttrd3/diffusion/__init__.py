@@ -1,0 +1,1 @@
+"""The dual diffusion of RDDM: schedules, process, objectives, sampler. Mathematics only."""

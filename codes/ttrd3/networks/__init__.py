@@ -1,0 +1,1 @@
+"""Networks: MFAB encoder, STTG and the denoising UNets, composed by `model.TTRD3`."""

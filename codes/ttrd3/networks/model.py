@@ -1,0 +1,93 @@
+"""TTRD3 as one module: encode the reference once an image, denoise at every step."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ttrd3.errors import DataError
+from ttrd3.networks.mfab import ENCODERS
+from ttrd3.networks.sttg import TRANSFERS
+from ttrd3.networks.variants import UNETS
+from ttrd3.registry import Section
+
+
+class TTRD3(nn.Module):
+    """MFAB encoder, STTG and a denoising UNet (arXiv:2504.13026): one optimiser, one EMA, one set of weights."""
+
+    def __init__(self, encoder: nn.Module, transfer: nn.Module, unet: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+        self.transfer = transfer
+        self.unet = unet
+
+    @classmethod
+    def from_options(cls, encoder: Section | dict, transfer: Section | dict, unet: Section | dict, outputs: int):
+        """Build from the `model:` section; `outputs` is how many images the objective predicts."""
+        features = ENCODERS.build(encoder, "model.encoder")
+        textures = TRANSFERS.build(transfer, "model.transfer", widths=features.widths)
+        denoiser = UNETS.build(unet, "model.unet", outputs=outputs, texture_widths=features.widths)
+        return cls(features, textures, denoiser)
+
+    @property
+    def size_multiple(self) -> int:
+        """Heights and widths must be a multiple of this: every level halves the size."""
+        trunk = self.unet.trunks[0] if hasattr(self.unet, "trunks") else self.unet.trunk
+        return 2 ** (len(trunk.encoder.levels) - 1)
+
+    def encode(
+        self, up: Tensor, reference: Tensor | None, degraded: Tensor | None, has_reference: Tensor | None = None
+    ) -> list[Tensor]:
+        """Textures for `up`: zeros for an image without a reference.
+
+        Args:
+            up: (N, 3, H, W) in [0, 1], LR enlarged by bicubic.
+            reference: (N, 3, H', W') in [0, 1], or None for none at all.
+            degraded: `reference` reduced to 1/4 and enlarged again.
+            has_reference: (N,) bool; where false the textures are zeros whatever `reference` holds.
+
+        Returns:
+            [(N, C1, H, W), (N, C2, H/2, W/2), (N, C3, H/4, W/4)].
+
+        Raises:
+            DataError: A size that the networks cannot take.
+        """
+        self._check_size(up, "LR image, enlarged")
+        if reference is None:
+            n, _, h, w = up.shape
+            return [up.new_zeros(n, c, h // s, w // s) for c, s in zip(self.encoder.widths, (1, 2, 4), strict=True)]
+        self._check_size(reference, "reference")
+        if up.shape == reference.shape:  # one pass of three times the batch keeps the hardware busier than three
+            features = [level.chunk(3) for level in self.encoder(torch.cat([up, reference, degraded]))]
+            lr, ref, ref_degraded = ([level[part] for level in features] for part in range(3))
+        else:
+            lr, ref, ref_degraded = self.encoder(up), self.encoder(reference), self.encoder(degraded)
+        textures = self.transfer(lr[-1], ref_degraded[-1], ref)
+        if has_reference is not None:
+            keep = has_reference.view(-1, 1, 1, 1)
+            textures = [torch.where(keep, texture, 0) for texture in textures]
+        return textures
+
+    def denoise(self, x_t: Tensor, t: Tensor, x_in: Tensor, textures: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The objective's outputs for x_t and x_in, (N, 3, H, W) in [-1, 1], at integer times t (N,)."""
+        return self.unet(x_t, x_in, t, textures)
+
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        up: Tensor,
+        reference: Tensor | None = None,
+        degraded: Tensor | None = None,
+        has_reference: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """`encode`, then `denoise` with x_in = 2 up - 1: a training step."""
+        return self.denoise(x_t, t, 2 * up - 1, self.encode(up, reference, degraded, has_reference))
+
+    def _check_size(self, image: Tensor, what: str) -> None:
+        height, width = image.shape[2:]
+        if height % self.size_multiple or width % self.size_multiple:
+            raise DataError(
+                f"{what}: {width} x {height} pixels, expected a width and height that are multiples of "
+                f"{self.size_multiple} (the network halves sizes {self.size_multiple.bit_length() - 1} times)"
+            )

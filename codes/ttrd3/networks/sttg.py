@@ -1,0 +1,111 @@
+"""STTG: sparse texture transfer guidance (TTRD3, arXiv:2504.13026; specification section 3)."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ttrd3.networks.attention import SqueezeExcitation
+from ttrd3.networks.matching import match
+from ttrd3.networks.transfer import overlap, transfer
+from ttrd3.registry import PositiveInt, Registry
+
+TRANSFERS = Registry("transfer")
+BLOCKS = (1, 2, 4)  # size of the block that one matching position stands for, at levels 3, 2, 1
+
+
+class PositionCode(nn.Module):
+    """A learned conv3x3 of a coordinate grid, added to features: channel 0 is the row, channel 1 the column."""
+
+    def __init__(self, width: int, size: int):
+        super().__init__()
+        axis = torch.linspace(-1, 1, size)
+        grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"))[None]
+        self.register_buffer("grid", grid, persistent=False)  # (1, 2, S, S)
+        self.conv = nn.Conv2d(2, width, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        grid = F.interpolate(self.grid, features.shape[2:], mode="bilinear", align_corners=False)
+        return features + self.conv(grid)
+
+
+@TRANSFERS.register("STTG")
+class STTG(nn.Module):
+    """Transfers texture from the K best matching places of the reference to each place of the LR image.
+
+    Similarity R = (1 - g) R_local + g R_global with g learned; weight sigmoid(R); patches of three blocks, overlapping,
+    are summed with their weights and divided by their overlap; squeeze-excitation follows at each level.
+
+    Options:
+        selection: `fixed` takes the K best; `learned` weighs rank r by P(K >= r), a softmax over K = 1..matches, so
+            that gradients reach it. Both are deterministic.
+        matches: K (the largest K, when learned) at levels 3, 2, 1, that is for quarter, half and full size.
+        normalization: `overlap` divides by the number of patches that overlap; `released` by the patch area, which
+            makes levels 2 and 1 four and sixteen times too small, a fault kept for the authors' weights.
+        matching_memory: MiB that one chunk of the similarity search may take; the result does not depend on it.
+    """
+
+    def __init__(
+        self,
+        selection: Literal["fixed", "learned"] = "learned",
+        matches: Annotated[Sequence[PositiveInt], Field(min_length=3, max_length=3)] = (5, 5, 5),
+        normalization: Literal["overlap", "released"] = "overlap",
+        matching_memory: PositiveInt = 256,
+        *,
+        widths: Sequence[int],
+    ):
+        super().__init__()
+        self.matches = tuple(matches)
+        self.normalization = normalization
+        self.matching_memory = matching_memory * 2**20
+        self.global_weight = nn.Parameter(torch.tensor(0.1))
+        # Deepest level first, like `matches` and the rows of the released logits.
+        deepest_first = list(reversed(widths))
+        self.positions = nn.ModuleList(
+            PositionCode(width, size) for width, size in zip(deepest_first, (64, 128, 256), strict=True)
+        )
+        self.excitations = nn.ModuleList(SqueezeExcitation(width) for width in deepest_first)
+        self.k_logits = nn.ParameterList(torch.zeros(k) for k in self.matches) if selection == "learned" else [None] * 3
+
+    def forward(self, lr: Tensor, degraded: Tensor, reference: Sequence[Tensor]) -> list[Tensor]:
+        """Match, select, transfer.
+
+        Args:
+            lr: (N, C3, H/4, W/4) level-3 features of the enlarged LR image.
+            degraded: (N, C3, H'/4, W'/4) level-3 features of the degraded reference.
+            reference: Features of the reference at full, half and quarter size.
+
+        Returns:
+            Textures at full, half and quarter size of the LR image's grid, with the widths of `reference`.
+        """
+        coded = [code(features) for code, features in zip(self.positions, reversed(reference), strict=True)]
+        degraded = self.positions[0](degraded)
+        local = match(lr, degraded, min(max(self.matches), degraded[0, 0].numel()), self.matching_memory)
+        overall = F.cosine_similarity(lr.mean((2, 3)), degraded.mean((2, 3)))[:, None, None]
+        similarity = (1 - self.global_weight) * local.similarity + self.global_weight * overall
+        weights = similarity.sigmoid()  # (N, P, K)
+
+        grid = tuple(lr.shape[2:])
+        count = overlap(grid, lr)
+        textures = []
+        for level, (features, s) in enumerate(zip(coded, BLOCKS, strict=True)):
+            k = min(self.matches[level], weights.shape[2])
+            level_weights = weights[:, :, :k]
+            if self.k_logits[level] is not None:
+                level_weights = level_weights * at_least(self.k_logits[level])[:k]
+            texture = transfer(features, local.index[:, :, :k], level_weights, grid, s)
+            if self.normalization == "released":
+                texture = texture / (9 * s * s)
+            else:
+                texture = texture / F.interpolate(count, scale_factor=s, mode="nearest")
+            textures.append(self.excitations[level](texture))
+        return textures[::-1]
+
+
+def at_least(logits: Tensor) -> Tensor:
+    """P(K >= r) for r = 1..k_max from the logits of P(K = 1..k_max): starts at 1, never rises."""
+    return logits.softmax(0).flip(0).cumsum(0).flip(0)

@@ -1,0 +1,124 @@
+"""The three denoisers of the paper: TTRD3-1Net-A, TTRD3-1Net-B and TTRD3-2Net (specification section 4).
+
+Each maps (x_t, x_in, t, textures) to as many images as its objective has outputs: two (a, b), or one.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ttrd3.networks.layers import TimeEmbedding
+from ttrd3.networks.unet import Decoder, Encoder, Middle, level_widths
+from ttrd3.registry import PositiveInt, Registry
+
+UNETS = Registry("unet")
+
+
+class Trunk(nn.Module):
+    """Time embedding, encoder and middle, which every variant has."""
+
+    def __init__(self, widths: Sequence[int]):
+        super().__init__()
+        time_width = 4 * widths[0]
+        self.time = TimeEmbedding(widths[0])
+        self.encoder = Encoder(widths, time_width)
+        self.middle = Middle(widths[-1], time_width)
+
+    def forward(self, x_t: Tensor, x_in: Tensor, t: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """(N, 3, H, W) twice, (N,) -> deepest features, skips, time embedding."""
+        time = self.time(t)
+        x, skips = self.encoder(torch.cat([x_t, x_in], dim=1), time)
+        return self.middle(x, time), skips, time
+
+
+@UNETS.register("1Net-A")
+class OneNetA(nn.Module):
+    """One UNet whose head gives all outputs.
+
+    Options:
+        width: Channels at full resolution.
+        multipliers: Channels of each level relative to `width`, full resolution first.
+    """
+
+    def __init__(
+        self,
+        width: PositiveInt = 64,
+        multipliers: Sequence[PositiveInt] = (1, 2, 4, 8),
+        *,
+        outputs: int,
+        texture_widths: Sequence[int],
+    ):
+        super().__init__()
+        widths = level_widths(width, multipliers)
+        self.outputs = outputs
+        self.trunk = Trunk(widths)
+        self.decoder = Decoder(widths, texture_widths, 4 * width, 3 * outputs, guided=False)
+
+    def forward(self, x_t: Tensor, x_in: Tensor, t: Tensor, textures: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) in [-1, 1] twice, (N,), textures [full, half, quarter] -> one or two (N, 3, H, W)."""
+        x, skips, time = self.trunk(x_t, x_in, t)
+        return self.decoder(x, skips, textures, time).chunk(self.outputs, dim=1)
+
+
+@UNETS.register("1Net-B")
+class OneNetB(nn.Module):
+    """One encoder and middle, a decoder with its own head for each output.
+
+    Options:
+        width: Channels at full resolution.
+        multipliers: Channels of each level relative to `width`, full resolution first.
+    """
+
+    def __init__(
+        self,
+        width: PositiveInt = 64,
+        multipliers: Sequence[PositiveInt] = (1, 2, 4, 8),
+        *,
+        outputs: int,
+        texture_widths: Sequence[int],
+    ):
+        super().__init__()
+        widths = level_widths(width, multipliers)
+        self.trunk = Trunk(widths)
+        self.decoders = nn.ModuleList(
+            Decoder(widths, texture_widths, 4 * width, 3, guided=False) for _ in range(outputs)
+        )
+
+    def forward(self, x_t: Tensor, x_in: Tensor, t: Tensor, textures: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) in [-1, 1] twice, (N,), textures [full, half, quarter] -> one or two (N, 3, H, W)."""
+        x, skips, time = self.trunk(x_t, x_in, t)
+        return tuple(decoder(x, skips, textures, time) for decoder in self.decoders)
+
+
+@UNETS.register("2Net")
+class TwoNet(nn.Module):
+    """A UNet of its own for each output, with GuidedBlocks where textures enter.
+
+    Options:
+        width: Channels at full resolution.
+        multipliers: Channels of each level relative to `width`, full resolution first.
+    """
+
+    def __init__(
+        self,
+        width: PositiveInt = 64,
+        multipliers: Sequence[PositiveInt] = (1, 2, 4, 8),
+        *,
+        outputs: int,
+        texture_widths: Sequence[int],
+    ):
+        super().__init__()
+        widths = level_widths(width, multipliers)
+        self.trunks = nn.ModuleList(Trunk(widths) for _ in range(outputs))
+        self.decoders = nn.ModuleList(
+            Decoder(widths, texture_widths, 4 * width, 3, guided=True) for _ in range(outputs)
+        )
+
+    def forward(self, x_t: Tensor, x_in: Tensor, t: Tensor, textures: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) in [-1, 1] twice, (N,), textures [full, half, quarter] -> one or two (N, 3, H, W)."""
+        outputs = []
+        for trunk, decoder in zip(self.trunks, self.decoders, strict=True):
+            x, skips, time = trunk(x_t, x_in, t)
+            outputs.append(decoder(x, skips, textures, time))
+        return tuple(outputs)

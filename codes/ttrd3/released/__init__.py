@@ -1,0 +1,1 @@
+"""Reads the authors' released checkpoints; the only place that knows their names."""
