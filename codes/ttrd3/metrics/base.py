@@ -1,0 +1,104 @@
+"""What every metric is, and the checks and conversions that they share."""
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ttrd3.errors import DataError
+from ttrd3.registry import Registry
+
+METRICS = Registry("metric")
+
+PEAK = 255  # 8-bit images; the luma of `comparable` is judged against the same peak, as the field does
+LUMA = np.array([65.738, 129.057, 25.064]) / 256  # ITU-R BT.601, studio swing
+
+Channels = Literal["rgb", "y"]
+Border = Annotated[int, Field(ge=0)]
+
+
+class Metric(ABC):
+    """A number for one super-resolved image against its truth.
+
+    Attributes:
+        name: Key in `results.json` and column in `per_image.csv`. It tells variants apart ("psnr", "psnr_y").
+        unit: "dB", or empty for a pure number.
+        higher_is_better: Whether a larger value is a better image.
+        decimals: How many decimals tables show; files hold full precision.
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    decimals: int
+
+    @abstractmethod
+    def __call__(self, sr: np.ndarray, hr: np.ndarray) -> float:
+        """Compare SR with HR, both (H, W, 3) uint8.
+
+        Raises:
+            DataError: The two are not 8-bit RGB of one size, or too small for the metric.
+        """
+
+    @abstractmethod
+    def protocol(self) -> dict[str, str | int]:
+        """Everything that two people must agree on to get the same number; printed under every table."""
+
+
+def check_pair(sr: np.ndarray, hr: np.ndarray) -> None:
+    """Refuse what is not a pair of 8-bit RGB images of one size.
+
+    Raises:
+        DataError: Says which image, what was found and what was expected.
+    """
+    for name, image in (("SR", sr), ("HR", hr)):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise DataError(
+                f"{name} image to measure: found {image.dtype} of shape {image.shape}, expected uint8 (H, W, 3). "
+                "Metrics compare 8-bit RGB: convert the image to it first."
+            )
+    if sr.shape != hr.shape:
+        raise DataError(
+            f"SR and HR image differ in size: SR is {_size(sr)}, HR is {_size(hr)} (width x height). "
+            "Compare an image with its own truth; SR must be x4 the size of its LR."
+        )
+
+
+def comparable(
+    sr: np.ndarray, hr: np.ndarray, channels: Channels, border: int, least: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is compared: the checked pair without its border, as it is or as luma.
+
+    Args:
+        sr: (H, W, 3) uint8.
+        hr: (H, W, 3) uint8.
+        channels: `rgb`, or `y` for BT.601 luma in [16, 235], float64 and not rounded.
+        border: Pixels cut off at each side.
+        least: The smallest height and width that the metric can work on.
+
+    Returns:
+        Two arrays (H - 2 border, W - 2 border, 3) uint8, or the same without channels as float64.
+
+    Raises:
+        DataError: Not a pair, or less than `least` pixels remain.
+    """
+    check_pair(sr, hr)
+    if min(hr.shape[:2]) - 2 * border < least:
+        raise DataError(
+            f"an image of {_size(hr)} is too small to measure: at least {least + 2 * border} x {least + 2 * border} "
+            f"pixels are needed with a border of {border}. Use larger images or a smaller border."
+        )
+    height, width = hr.shape[:2]
+    inside = np.s_[border : height - border, border : width - border]
+    sr, hr = sr[inside], hr[inside]
+    return (sr, hr) if channels == "rgb" else (sr @ LUMA + 16, hr @ LUMA + 16)
+
+
+def channels_text(channels: Channels) -> str:
+    """The channels as tables call them."""
+    return "RGB" if channels == "rgb" else "BT.601 luma"
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]} x {image.shape[0]}"

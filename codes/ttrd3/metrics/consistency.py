@@ -1,0 +1,47 @@
+"""LR consistency: does the SR image still say what its LR image said?"""
+
+import numpy as np
+from PIL import Image
+
+from ttrd3.errors import DataError
+from ttrd3.metrics.base import METRICS, Metric, check_pair
+from ttrd3.metrics.psnr import CAP_DB, decibels
+from ttrd3.registry import PositiveInt
+
+
+@METRICS.register("consistency")
+class Consistency(Metric):
+    """PSNR between the bicubic reductions of SR and HR, RGB, in dB, at most 80.
+
+    It needs no guess about texture: what was invented between the LR pixels does not count, what contradicts them does.
+
+    Options:
+        scale: Both images are brought to 1/scale by Pillow's antialiased bicubic filter, as the LR image was made.
+    """
+
+    name = "consistency"
+    unit = "dB"
+    higher_is_better = True
+    decimals = 2
+
+    def __init__(self, scale: PositiveInt = 4):
+        self.scale = scale
+
+    def __call__(self, sr: np.ndarray, hr: np.ndarray) -> float:
+        """PSNR of reduced SR against reduced HR, both given as (H, W, 3) uint8, in dB."""
+        check_pair(sr, hr)
+        height, width = (side // self.scale for side in hr.shape[:2])
+        if min(height, width) < 1:
+            raise DataError(
+                f"an image of {hr.shape[1]} x {hr.shape[0]} cannot be reduced to 1/{self.scale}: "
+                f"at least {self.scale} x {self.scale} pixels are needed. Use larger images or a smaller scale."
+            )
+        return decibels(*(np.asarray(_reduced(image, (width, height))) for image in (sr, hr)))
+
+    def protocol(self) -> dict[str, str | int]:
+        """Channels, reduction and cap."""
+        return {"channels": "RGB", "reduction": f"Pillow bicubic x1/{self.scale}", "cap_db": CAP_DB}
+
+
+def _reduced(image: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    return Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)

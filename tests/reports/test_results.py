@@ -1,0 +1,211 @@
+import csv
+import json
+import random
+
+import pytest
+
+from ttrd3.errors import ConfigError, DataError, UserError
+from ttrd3.metrics import METRICS
+from ttrd3.reports.results import Results
+
+# (image, class, bicubic PSNR and SSIM, ours, reference): unequal classes, so that a mean over classes would differ.
+IMAGES = [
+    ("beach02", "beach", (30.0, 0.8), (31.0, 0.85), "beach09"),
+    ("beach01", "beach", (32.0, 0.9), (32.5, 0.91), None),
+    ("harbor01", "harbor", (20.0, 0.5), (19.0, 0.55), "harbor07"),
+]
+PROTOCOL = {"scale": 4, "seed": 7}
+
+
+def metrics(*names):
+    return [METRICS.build({"type": name}, "metrics") for name in names or ("psnr", "ssim")]
+
+
+def calls():
+    for image, class_name, bicubic, ours, reference in IMAGES:
+        for method, (psnr, ssim) in (("bicubic", bicubic), ("ttrd3", ours)):
+            yield image, class_name, method, {"psnr": psnr, "ssim": ssim}, reference
+
+
+def filled(order=None):
+    results = Results(metrics())
+    for call in order or calls():
+        results.add(*call)
+    return results
+
+
+def strict(text):
+    def refuse(token):
+        raise AssertionError(f"{token} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_results_json_holds_means_over_images(tmp_path):
+    filled().write(tmp_path / "new" / "folder", PROTOCOL)
+    found = strict((tmp_path / "new" / "folder" / "results.json").read_text())
+    assert found["bicubic"] == pytest.approx({"psnr": 82 / 3, "ssim": 2.2 / 3}, rel=1e-15)
+    assert found["ttrd3"] == pytest.approx({"psnr": 82.5 / 3, "ssim": 2.31 / 3}, rel=1e-15)
+    assert found["per_class"]["beach"]["bicubic"] == pytest.approx({"psnr": 31, "ssim": 0.85})
+    assert found["per_class"]["harbor"]["ttrd3"] == {"psnr": 19, "ssim": 0.55}
+    assert found["images"] == 3
+    assert found["protocol"]["scale"] == 4
+    assert found["protocol"]["averaging"] == "mean over images"
+    assert found["protocol"]["metrics"]["ssim"]["window"] == "7x7 uniform"
+    assert found.keys() == {"bicubic", "ttrd3", "per_class", "images", "protocol"}
+
+
+def test_per_image_csv_holds_one_row_per_image_and_method_at_full_precision(tmp_path):
+    results = Results(metrics())
+    results.add("b", "x", "ttrd3", {"psnr": 1 / 3, "ssim": 0.1}, "r,1")
+    results.add("b", "x", "bicubic", {"ssim": 2 / 3, "psnr": 7.0})
+    results.add("a", "y", "bicubic", {"psnr": 80.0, "ssim": 1.0})
+    results.add("a", "y", "ttrd3", {"psnr": 80.0, "ssim": 1.0})
+    results.write(tmp_path)
+    rows = list(csv.reader((tmp_path / "per_image.csv").open(newline="")))
+    assert rows == [
+        ["image", "class", "reference", "method", "psnr", "ssim"],
+        ["a", "y", "", "bicubic", "80.0", "1.0"],
+        ["a", "y", "", "ttrd3", "80.0", "1.0"],
+        ["b", "x", "", "bicubic", "7.0", "0.6666666666666666"],
+        ["b", "x", "r,1", "ttrd3", "0.3333333333333333", "0.1"],
+    ]
+
+
+def test_files_and_table_do_not_depend_on_the_order_of_adding(tmp_path):
+    rng = random.Random(0)
+    values = [
+        (f"i{n:03d}", f"c{n % 3}", method, {"psnr": rng.uniform(20, 40), "ssim": rng.random()})
+        for n in range(60)
+        for method in ("bicubic", "ttrd3")
+    ]
+    outputs = []
+    for turn in range(3):
+        rng.shuffle(values)
+        results = filled(values)
+        results.write(tmp_path / str(turn), PROTOCOL)
+        names = ("results.json", "results.md", "per_image.csv")
+        outputs.append([(tmp_path / str(turn) / name).read_bytes() for name in names] + [results.table()])
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_table_shows_bicubic_beside_ours_with_differences_and_the_protocol():
+    lines = filled().table(PROTOCOL).splitlines()
+    assert lines[0].split() == ["class", "images", "method", "psnr", "(dB)", "ssim"]
+    assert lines[2].split() == ["beach", "2", "bicubic", "31.00", "0.8500"]
+    assert lines[3].split() == ["ttrd3", "31.75", "+0.75", "0.8800", "+0.0300"]
+    assert lines[5].split() == ["ttrd3", "19.00", "-1.00", "0.5500", "+0.0500"]
+    assert lines[7].split() == ["overall", "3", "bicubic", "27.33", "0.7333"]
+    assert lines[8].split() == ["ttrd3", "27.50", "+0.17", "0.7700", "+0.0367"]
+    assert lines[10:] == [
+        "3 images; mean over images; differences are to bicubic.",
+        "psnr: channels RGB, border 0, data_range 255, cap_db 80; higher is better.",
+        "ssim: channels RGB, border 0, window 7x7 uniform, data_range 255; higher is better.",
+        "Run: scale 4, seed 7.",
+    ]
+
+
+def test_values_stand_under_one_another():
+    lines = filled().table().splitlines()
+    places = {line.index(value) for line, value in ((lines[2], "31.00"), (lines[3], "31.75"), (lines[5], "19.00"))}
+    assert len(places) == 1
+
+
+def test_table_stays_within_100_ascii_columns_whatever_the_names():
+    options = [{"type": "psnr", "channels": c} for c in ("rgb", "y")]
+    options += [{"type": "ssim", "channels": c, "window": w} for c in ("rgb", "y") for w in ("uniform7", "gaussian11")]
+    many = [METRICS.build(o, "metrics") for o in options]
+    results = Results(many)
+    for method in ("bicubic", "ttrd3", "a method with a rather long name"):
+        results.add("i", "a class with a name that is much too long", method, {m.name: 12.5 for m in many})
+    table = results.table({"weights": "runs/" + "word " * 60})
+    assert max(len(line) for line in table.splitlines()) <= 100
+    assert table.isascii()
+    assert all(table.count(m.name + " (dB)") == 1 for m in many[:2])
+    assert "ssim_y_gauss" in table
+    assert "a class with a name th.." in table
+
+
+def test_a_difference_that_rounds_to_zero_has_no_minus():
+    results = Results(metrics("psnr"))
+    results.add("i", "c", "bicubic", {"psnr": 20.001})
+    results.add("i", "c", "ttrd3", {"psnr": 20.0})
+    assert "+0.00" in results.table()
+    assert "-0.00" not in results.table()
+
+
+def test_markdown_is_one_table_of_equal_columns():
+    results = filled()
+    results.add("i", "a|b", "bicubic", {"psnr": 20, "ssim": 0.5})
+    results.add("i", "a|b", "ttrd3", {"psnr": 21, "ssim": 0.5})
+    lines = results.markdown(PROTOCOL).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in table} == {8}
+    assert "| beach | 2 | bicubic | 31.00 |  | 0.8500 |  |" in table
+    assert "|  |  | ttrd3 | 31.75 | +0.75 | 0.8800 | +0.0300 |" in table
+    assert table[-2].startswith("| **overall** | **4** | **bicubic** | **25.50** |  |")
+    assert "- 4 images; mean over images; differences are to bicubic." in lines
+
+
+def test_images_without_a_class_are_named_so():
+    results = Results(metrics("psnr"))
+    for method in ("bicubic", "ttrd3"):
+        results.add("i", "", method, {"psnr": 20.0})
+    assert "(no class)" in results.table()
+    assert results.summary()["per_class"].keys() == {""}
+
+
+def test_one_name_in_two_classes_is_two_images():
+    results = Results(metrics("psnr"))
+    for class_name in ("a", "b"):
+        results.add("1", class_name, "bicubic", {"psnr": 20.0})
+    assert results.summary()["images"] == 2
+    with pytest.raises(DataError, match="1: two images of class 'b'"):
+        results.add("1", "b", "bicubic", {"psnr": 20.0})
+
+
+def test_bicubic_must_stand_beside_every_method():
+    results = filled()
+    results.add("extra", "beach", "ttrd3", {"psnr": 20.0, "ssim": 0.5})
+    with pytest.raises(ValueError, match=r"bicubic has no values for 1 image\(s\), e.g. beach/extra"):
+        results.summary()
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "message"),
+    [
+        ("ttrd3", {"psnr": 20.0}, "expected"),
+        ("ttrd3", {"psnr": 20.0, "ssim": 0.5, "lpips": 0.1}, "lpips"),
+        ("ttrd3", {"psnr": float("inf"), "ssim": 0.5}, "not finite"),
+        ("ttrd3", {"psnr": 20.0, "ssim": float("nan")}, "not finite"),
+        ("images", {"psnr": 20.0, "ssim": 0.5}, "cannot be called 'images'"),
+    ],
+)
+def test_rows_that_would_spoil_the_files_are_refused(method, values, message):
+    with pytest.raises(ValueError, match=message):
+        Results(metrics()).add("i", "c", method, values)
+
+
+def test_two_metrics_of_one_name_are_refused():
+    with pytest.raises(ConfigError, match="two metrics would both be written as 'psnr'"):
+        Results(metrics("psnr", "psnr"))
+
+
+def test_no_images_is_an_error_and_writes_nothing(tmp_path):
+    with pytest.raises(DataError, match="no image was measured"):
+        Results(metrics()).write(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("extra", [{"seed": float("nan")}, {"metrics": "psnr"}])
+def test_a_protocol_that_is_not_strict_json_or_takes_our_keys_writes_nothing(tmp_path, extra):
+    with pytest.raises(ValueError, match=r"JSON compliant|may not hold"):
+        filled().write(tmp_path, extra)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        filled().write(tmp_path / "file" / "results")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
