@@ -1,0 +1,1 @@
+"""Images, degradation, prepared folders, and the dataset that training and validation read."""

@@ -1,0 +1,152 @@
+"""Makes a prepared folder (layout.py) of a raw data set, on all cores, resumable, never half-finished in silence."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ttrd3.data.degrade import SCALE
+from ttrd3.data.hashes import duplicate_pairs
+from ttrd3.data.layout import some
+from ttrd3.data.manifest import DEGRADATION, MANIFEST, PLAN, SPLITS, TILES, TileRow, read_json, write_json, write_rows
+from ttrd3.data.output import is_finished, is_ours, remove_partial, remove_prepared, require_apart
+from ttrd3.data.plan import PROBLEMS, PrepareOptions, bytes_needed, identity, plan_jobs, shortened, too_many
+from ttrd3.data.pool import run_jobs
+from ttrd3.data.sources import list_sources
+from ttrd3.data.tiling import Job, cut
+from ttrd3.files import require_free_space, require_writable, sha256
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Result:
+    rows: list[TileRow] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def prepare(source: Path, out: Path, options: PrepareOptions, *, workers: int, overwrite: bool = False) -> dict:
+    """Cut the images under `source` into HR tiles with LR, split them, and write manifest.json and tiles.csv.
+
+    The same call again goes on where an interrupted one stopped, and does nothing where one has finished.
+
+    Args:
+        source: Class folders, a bare folder of images, or paired hr/ and ref/ folders.
+        out: Folder to make; a folder that prepare did not make is never touched.
+        options: What decides the content.
+        workers: Processes.
+        overwrite: Delete what prepare made in `out` before, and start anew.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: Wrong options, an output folder that cannot be used, too little disk.
+        DataError: Images that cannot be used; one message names all of them, up to 20.
+        KeyboardInterrupt: Ctrl-C, after the tiles at hand were written whole.
+    """
+    options.check()
+    require_apart(source, out)
+    listing = list_sources(source, paired=options.paired)
+    mark = identity(options, listing)
+    start_anew = overwrite and is_ours(out)
+    if not start_anew and is_finished(out, mark):
+        logger.info("%s: already prepared, nothing to do", out)
+        (out / PLAN).unlink(missing_ok=True)  # left where the process was killed right after the manifest
+        return read_json(out / MANIFEST)
+
+    jobs, problems = plan_jobs(listing, out, options)
+    if problems and not options.skip_bad:
+        raise too_many(problems, f"{source}: nothing was written")
+    require_writable(out, "--out")
+    if start_anew:
+        remove_prepared(out)
+    remove_partial(out)
+    require_free_space(out, bytes_needed(jobs, options.tile), f"preparing {len(jobs)} images")
+    write_json(out / PLAN, mark)
+
+    result = _run(jobs, workers, options.skip_bad)
+    problems |= result.problems
+    if not result.rows or (problems and not options.skip_bad):
+        raise too_many(problems, f"{source}: {len(result.rows)} tiles are ready in {out}, but not all")
+    for text in shortened(problems):
+        logger.warning("left out: %s", text)
+    manifest = mark | _summary(out, source, result.rows, problems, listing.ignored, options, listing.paired)
+    write_json(out / MANIFEST, manifest)
+    (out / PLAN).unlink()
+    return manifest
+
+
+def _run(jobs: list[Job], workers: int, skip_bad: bool) -> _Result:
+    result = _Result()
+    done = 0
+    with tqdm(total=len(jobs), unit="image", desc="prepare", disable=None) as bar:
+        outcomes = run_jobs(cut, jobs, min(workers, len(jobs)))
+        try:
+            for outcome in outcomes:
+                result.rows += outcome.rows
+                if outcome.problem is not None:
+                    result.problems[outcome.job.source.name] = outcome.problem
+                if len(result.problems) >= PROBLEMS and not skip_bad:
+                    break
+                done += 1
+                bar.update()
+        except KeyboardInterrupt:
+            logger.warning("stopped after %d of %d images; run the same command again to go on", done, len(jobs))
+            raise
+        finally:
+            outcomes.close()  # ends the workers
+    return result
+
+
+def _summary(
+    out: Path,
+    source: Path,
+    rows: list[TileRow],
+    problems: dict[str, str],
+    ignored: list[str],
+    options: PrepareOptions,
+    paired: bool,
+) -> dict[str, Any]:
+    """Write tiles.csv and gather what the manifest says beside what was asked for."""
+    rows = sorted(rows, key=lambda row: (SPLITS.index(row.split), row.class_name, row.name))
+    write_rows(out, rows)
+    return {
+        "scale": SCALE,
+        "tile": options.tile,
+        "degradation": DEGRADATION,
+        "paired": paired,
+        "counts": _counts(rows),
+        # Relative, so that the same data give the same manifest on any machine.
+        "left_out": {name: text.replace(f"{source}/", "") for name, text in sorted(problems.items())},
+        "not_images": ignored,
+        "duplicates_across_splits": _duplicates(rows),
+        "tiles_sha256": sha256(out / TILES),
+    }
+
+
+def _counts(rows: list[TileRow]) -> dict[str, dict[str, int]]:
+    counted = Counter((row.split, row.class_name) for row in rows)
+    counts: dict[str, dict[str, int]] = {split: {} for split in SPLITS}
+    for (split, class_name), number in counted.items():
+        counts[split][class_name] = number
+    return counts
+
+
+def _duplicates(rows: list[TileRow]) -> list[list[str]]:
+    """Pairs "SPLIT/CLASS/NAME" of the same image, exactly or re-encoded, in different splits."""
+    by_split = {split: [row for row in rows if row.split == split] for split in SPLITS}
+    found = []
+    for large, small in combinations(SPLITS, 2):  # train first: the loop over Python objects is the smaller split's
+        first, second = by_split[small], by_split[large]
+        for i, j in duplicate_pairs([row.fingerprint for row in first], [row.fingerprint for row in second]):
+            found.append([f"{row.split}/{row.class_name}/{row.name}" for row in (second[j], first[i])])
+    if found:
+        logger.warning(
+            "%d pairs of the same image in different splits: %s", len(found), some(" = ".join(pair) for pair in found)
+        )
+    return sorted(found)

@@ -1,0 +1,70 @@
+"""Chooses references: of the same scene class, never the image itself nor a duplicate of it."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ttrd3.data.hashes import Fingerprint, are_duplicates, fingerprint
+from ttrd3.data.images import read_rgb
+from ttrd3.data.layout import Tile
+from ttrd3.errors import DataError
+
+
+class SameClassReferences:
+    """The pool of references by class, and the rules for who may serve whom."""
+
+    def __init__(self, tiles: list[Tile], *, origin: str):
+        self.origin = origin
+        self.by_class: dict[str, list[Tile]] = {}
+        for tile in tiles:
+            self.by_class.setdefault(tile.class_name, []).append(tile)
+        self._fingerprints: dict[Path, Fingerprint] = {}
+
+    def require_for(self, tiles: list[Tile]) -> None:
+        """Refuse tiles that cannot have a reference, as far as stored names and hashes tell.
+
+        Raises:
+            DataError: Names the classes.
+        """
+        alone = {
+            tile.class_name
+            for tile in tiles
+            if not any(self._known_usable(other, tile) for other in self.by_class.get(tile.class_name, ()))
+        }
+        if alone:
+            raise self._nothing_for(sorted(alone))
+
+    def draw(self, tile: Tile, rng: np.random.Generator) -> tuple[Tile, np.ndarray]:
+        """A usable reference for `tile`, all usable ones equally likely, and its image uint8 (H, W, 3).
+
+        Raises:
+            DataError: Every image of the class is the tile itself or a duplicate of it.
+        """
+        pool = self.by_class.get(tile.class_name, [])
+        for index in rng.permutation(len(pool)):
+            other = pool[index]
+            if self._known_usable(other, tile):
+                image = read_rgb(other.hr)
+                if not are_duplicates(self._fingerprint(other, image), self._fingerprint(tile)):
+                    return other, image
+        raise self._nothing_for([tile.class_name])
+
+    @staticmethod
+    def _known_usable(other: Tile, tile: Tile) -> bool:
+        """Whether nothing known without reading an image speaks against `other` as the reference of `tile`."""
+        if other.hr == tile.hr or other.overlaps(tile):
+            return False
+        return not (other.fingerprint and tile.fingerprint and are_duplicates(other.fingerprint, tile.fingerprint))
+
+    def _fingerprint(self, tile: Tile, image: np.ndarray | None = None) -> Fingerprint:
+        if tile.fingerprint is not None:
+            return tile.fingerprint
+        if tile.hr not in self._fingerprints:
+            self._fingerprints[tile.hr] = fingerprint(read_rgb(tile.hr) if image is None else image)
+        return self._fingerprints[tile.hr]
+
+    def _nothing_for(self, classes: list[str]) -> DataError:
+        return DataError(
+            f"{self.origin}: no reference for class {', '.join(classes)}: it has no image there besides the image "
+            "itself and its duplicates. Add images of the class, or set reference: none."
+        )

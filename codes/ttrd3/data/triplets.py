@@ -1,0 +1,152 @@
+"""HR, LR and reference images as the networks want them: one sample for an index and a random generator."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ttrd3.data.augment import apply_symmetry, draw_symmetry, draw_window, lr_window
+from ttrd3.data.degrade import degrade, up_from_lr
+from ttrd3.data.images import read_rgb
+from ttrd3.data.layout import Tile, find_tiles, has_split, require_scale
+from ttrd3.data.references import SameClassReferences
+from ttrd3.errors import DataError
+from ttrd3.registry import PositiveInt, Probability
+
+Window = tuple[slice, slice]
+
+_LIMIT = 3  # keeps the draw of `limit` independent of the other draws of the same seed, see streams.py
+
+
+class TripletDataset:
+    """HR, LR, up, reference and degraded reference of the tiles of a prepared folder.
+
+    Options:
+        root: Folder that `ttrd3 prepare` made, or one in the layout that the authors published.
+        split: Which part of it: train, val, test or ref.
+        reference: same_class draws an image of the same scene class, paired takes the one that belongs to the image,
+            none leaves references out.
+        reference_split: Where same_class references come from; auto takes ref where the folder has it, else train.
+        reference_dropout: Share of samples whose reference is left out, so that the model learns to do without.
+        augmentation: Flips and rotations by 90 degrees. joint turns the reference like the image, separate turns it
+            on its own, none turns nothing.
+        crop: Side in HR pixels, a multiple of 4, of random windows; null takes whole tiles.
+        limit: Use only this many tiles, drawn by the seed; null uses all.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: Literal["train", "val", "test", "ref"] = "train",
+        reference: Literal["same_class", "paired", "none"] = "same_class",
+        reference_split: Literal["auto", "train", "ref"] = "auto",
+        reference_dropout: Probability = 0.0,
+        augmentation: Literal["separate", "joint", "none"] = "none",
+        crop: Annotated[int, Field(ge=4, multiple_of=4)] | None = None,
+        limit: PositiveInt | None = None,
+        *,
+        seed: int,
+    ):
+        self.root = Path(root)
+        self.split = split
+        self.reference = reference
+        self.reference_dropout = reference_dropout
+        self.augmentation = augmentation
+        self.crop = crop
+        self.tiles = _limited(find_tiles(self.root, split), limit, seed)
+        self.classes = sorted({tile.class_name for tile in self.tiles})
+        if reference == "paired":
+            self._require_paired()
+        elif reference == "same_class":
+            origin = _reference_split(self.root, reference_split)
+            pool = find_tiles(self.root, origin, need_lr=False)
+            self.pool = SameClassReferences(pool, origin=f"{self.root}/{origin}")
+            self.pool.require_for(self.tiles)
+
+    def __len__(self) -> int:
+        return len(self.tiles)
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        """The tile `index` with everything random about it drawn from `rng`.
+
+        Returns:
+            hr, up, reference, degraded_reference: uint8 (3, H, W); the last two zero without a reference.
+            lr: uint8 (3, H/4, W/4).
+            has_reference: bool. name, class_name, reference_name ("" without a reference): str.
+
+        Raises:
+            DataError: An image is damaged, of a wrong kind or size; names the file.
+        """
+        tile = self.tiles[index]
+        hr, lr = read_rgb(tile.hr), read_rgb(tile.lr)
+        require_scale(tile.hr, hr.shape[1::-1], tile.lr, lr.shape[1::-1])
+        has_reference = self.reference != "none" and rng.random() >= self.reference_dropout
+        window = draw_window(rng, hr.shape, self.crop)
+        symmetry = 0 if self.augmentation == "none" else draw_symmetry(rng, hr[window].shape)
+
+        small = apply_symmetry(lr[lr_window(window)], symmetry)
+        large = apply_symmetry(hr[window], symmetry)
+        reference, reference_name = np.zeros_like(large), ""
+        if has_reference:
+            whole, reference_name = self._draw_reference(tile, hr, rng)
+            reference = self._cut_reference(whole, window, symmetry, rng)
+        return {
+            "hr": _tensor(large),
+            "lr": _tensor(small),
+            "up": _tensor(up_from_lr(small)),
+            "reference": _tensor(reference),
+            "degraded_reference": _tensor(degrade(reference)),  # zeros stay zeros
+            "has_reference": has_reference,
+            "name": tile.name,
+            "class_name": tile.class_name,
+            "reference_name": reference_name,
+        }
+
+    def _draw_reference(self, tile: Tile, hr: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        if self.reference == "paired":
+            path, image, name = tile.reference, read_rgb(tile.reference), tile.name
+        else:
+            other, image = self.pool.draw(tile, rng)
+            path, name = other.hr, other.name
+        if image.shape != hr.shape:
+            raise DataError(
+                f"{path}: a reference of {image.shape[1]} x {image.shape[0]} pixels for {tile.hr} of "
+                f"{hr.shape[1]} x {hr.shape[0]}; expected the same size. Prepare the data with one --tile size."
+            )
+        return image, name
+
+    def _cut_reference(self, whole: np.ndarray, window: Window, symmetry: int, rng: np.random.Generator) -> np.ndarray:
+        if self.reference == "same_class":
+            window = draw_window(rng, whole.shape, self.crop)
+        cut = whole[window]
+        if self.augmentation == "separate":
+            symmetry = draw_symmetry(rng, cut.shape)
+        return apply_symmetry(cut, symmetry)
+
+    def _require_paired(self) -> None:
+        if any(tile.reference is None for tile in self.tiles):
+            raise DataError(
+                f"{self.root}/{self.split}: reference: paired needs {self.root}/{self.split}/ref, which is not there. "
+                "Prepare paired hr/ and ref/ folders (`ttrd3 prepare --paired`), or set reference: same_class."
+            )
+
+
+def _reference_split(root: Path, asked: str) -> str:
+    if asked != "auto":
+        return asked
+    return "ref" if has_split(root, "ref") else "train"
+
+
+def _limited(tiles: list[Tile], limit: int | None, seed: int) -> list[Tile]:
+    if limit is None or limit >= len(tiles):
+        return tiles
+    # Drawn, not the first ones: those would all be of the first class.
+    chosen = np.random.default_rng([seed, _LIMIT]).permutation(len(tiles))[:limit]
+    return [tiles[index] for index in sorted(chosen)]
+
+
+def _tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # (H, W, 3) -> (3, H, W)
