@@ -82,7 +82,7 @@ find_python() {
         elif ! "$BASE" -c 'import ensurepip, venv' >/dev/null 2>&1; then
             found="$found $BASE ($(version_of "$BASE"), without the venv module: on Debian and Ubuntu 'sudo apt install python3-venv'),"
         else
-            return
+            return 0
         fi
     done
     found=${found%,}
