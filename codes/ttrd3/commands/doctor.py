@@ -26,12 +26,6 @@ from ttrd3.files import sha256
 
 GIB = 2**30
 
-# Entry of torchvision.models and what the weights are for.
-OPTIONAL_WEIGHTS = {
-    "VGG19_Weights": "perceptual loss with `trunk: vgg19`, the paper's",
-    "SqueezeNet1_1_Weights": "perceptual loss with `trunk: squeezenet`, small",
-}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `ttrd3 doctor`."""
@@ -123,19 +117,20 @@ def _free_memory() -> int | None:
     return int(lines["MemAvailable"].split()[0]) * 1024
 
 
-def _weights(torch: ModuleType) -> list[dict[str, Any]]:
-    """The optional weights where torchvision's own download puts them."""
-    import torchvision
-
+def _weights(torch: ModuleType) -> list[dict[str, str]]:
+    """The frozen trunks of the perceptual loss where torchvision's own download puts them."""
+    try:
+        from ttrd3.losses.trunks import TRUNKS
+    except ImportError:  # a requirement is missing, which the table says already
+        return []
     found = []
-    for entry, purpose in OPTIONAL_WEIGHTS.items():
-        url = getattr(torchvision.models, entry).DEFAULT.url
-        path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    for trunk, source in TRUNKS.items():
+        path = Path(torch.hub.get_dir(), "checkpoints", source.file_name)
         # The file's name ends in the first digits of its SHA-256: an interrupted copy is told from the real thing.
         state = "missing" if not path.is_file() else "found"
         if state == "found" and not sha256(path).startswith(path.stem.rpartition("-")[2]):
             state = "damaged"
-        found.append({"file": path.name, "path": str(path), "state": state, "purpose": purpose, "url": url})
+        found.append({"trunk": trunk, "path": str(path), "state": state, "url": source.url})
     return found
 
 
@@ -161,10 +156,12 @@ def _rows(findings: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "free memory", "unknown on this system" if memory is None else f"{memory / GIB:.1f} GiB"
     yield "free disk", f"{disk['free'] / GIB:.1f} GiB at {disk['folder']}"
     yield "", ""
-    yield "optional weights", "downloaded at first use, or set the loss's option `weights` to a local file"
+    yield (
+        "optional weights",
+        "of the perceptual loss: downloaded at first use, or give its option `weights` a local file",
+    )
     for weights in findings["weights"]:
-        yield weights["file"], f"{weights['state']} at {weights['path']}"
-        yield "", f"for the {weights['purpose']}"
+        yield f"trunk {weights['trunk']}", f"{weights['state']} at {weights['path']}"
         if weights["state"] != "found":
             yield "", f"from {weights['url']}"
     yield "", ""
