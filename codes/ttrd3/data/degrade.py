@@ -39,4 +39,7 @@ def degrade(hr: np.ndarray) -> np.ndarray:
 
 
 def _resized(array: np.ndarray, width: int, height: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(array).resize((width, height), Image.Resampling.BICUBIC))
+    # Rows first, then columns, as Pillow always did until it began (13.0) to take narrow images the other way round;
+    # each pass rounds to 8 bits, so the order shows in the last bit.
+    rows = Image.fromarray(array).resize((width, array.shape[0]), Image.Resampling.BICUBIC)
+    return np.asarray(rows.resize((width, height), Image.Resampling.BICUBIC))

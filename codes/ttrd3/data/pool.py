@@ -32,9 +32,9 @@ def run_jobs(work: Callable[[T], R], jobs: Iterable[T], workers: int) -> Iterato
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
     try:
-        with _interrupt_ignored():
-            executor.submit(int).result()  # starts all workers, which inherit that Ctrl-C is not for them
-        yield from executor.map(work, jobs, chunksize=_CHUNK)
+        with _interrupt_ignored():  # `map` starts the workers, which inherit that Ctrl-C is not for them
+            results = executor.map(work, jobs, chunksize=_CHUNK)
+        yield from results
     except BrokenProcessPool:
         raise UserError(
             f"one of {workers} worker processes was killed, most likely for want of memory. "
