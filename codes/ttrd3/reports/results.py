@@ -105,6 +105,10 @@ class Results:
             "protocol": self._protocol(extra_protocol),
         }
 
+    def overall(self) -> dict[str, dict[str, float]]:
+        """Mean of each metric over all images: {method: {metric: mean}}."""
+        return self._groups()[-1].means
+
     def table(self, extra_protocol: Mapping[str, Any] | None = None) -> str:
         """A table for the terminal, at most 100 columns wide, with the protocol and the number of images beneath."""
         return tables.terminal(self._groups(), self.metrics, BASELINE, self._protocol(extra_protocol))

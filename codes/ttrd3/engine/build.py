@@ -1,0 +1,67 @@
+"""Options -> networks, process, losses, data, metrics, device."""
+
+from typing import Any
+
+import torch
+
+from ttrd3.data.triplets import TripletDataset
+from ttrd3.diffusion.objectives import OBJECTIVES
+from ttrd3.diffusion.process import DiffusionProcess
+from ttrd3.engine.options import DiffusionOptions, ModelOptions, Options
+from ttrd3.errors import DeviceError
+from ttrd3.losses import LOSSES
+from ttrd3.losses.base import Loss
+from ttrd3.metrics import METRICS
+from ttrd3.metrics.base import Metric
+from ttrd3.networks.model import TTRD3
+from ttrd3.paths import input_path
+from ttrd3.registry import Section, construct
+
+
+def build_device(name: str) -> torch.device:
+    """The device of an option `device`.
+
+    Raises:
+        DeviceError: CUDA is asked for and is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"device: found {name}, but this machine offers {torch.cuda.device_count()} CUDA devices to PyTorch. "
+            "Use device=auto or device=cpu; `ttrd3 doctor` says what is there."
+        )
+    return device
+
+
+def build_model(model: ModelOptions, diffusion: DiffusionOptions) -> TTRD3:
+    """The networks, freshly initialised."""
+    outputs = len(OBJECTIVES[diffusion.objective].outputs)
+    return TTRD3.from_options(model.encoder, model.transfer, model.unet, outputs)
+
+
+def build_process(diffusion: DiffusionOptions) -> DiffusionProcess:
+    """The diffusion process."""
+    return DiffusionProcess(**diffusion.model_dump(exclude={"objective"}))
+
+
+def build_losses(options: Options, device: torch.device) -> list[Loss]:
+    """Losses with a weight above 0, in the order of the file."""
+    losses = []
+    for number, section in enumerate(options.losses):
+        if section.weight > 0:
+            runtime: dict[str, Any] = {"device": device} if section.type == "perceptual" else {}
+            losses.append(LOSSES.build(section, f"losses.{number}", **runtime))
+    return losses
+
+
+def build_metrics(options: Options) -> list[Metric]:
+    """Metrics in the order of the file."""
+    return [METRICS.build(section, f"val.metrics.{number}") for number, section in enumerate(options.val.metrics)]
+
+
+def build_dataset(section: Section, seed: int) -> TripletDataset:
+    """A data set of `data.train` or `data.val`; its root may be relative to the checkout."""
+    found = section.model_copy(update={"root": str(input_path(section.root))})
+    return construct(TripletDataset, found, seed=seed)

@@ -1,0 +1,168 @@
+"""Weights and training states as safetensors with their options inside; never pickled, never half-written.
+
+A weights file holds the averaged (EMA) model under its own names. A checkpoint holds `model.*`, `ema.*` and Adam's
+moments `adam.exp_avg.*`, `adam.exp_avg_sq.*`, so that training goes on exactly where it stopped.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ttrd3 import __version__, config
+from ttrd3.engine.ema import EMA
+from ttrd3.engine.options import Options
+from ttrd3.errors import CheckpointError
+from ttrd3.files import replacing
+from ttrd3.networks.model import TTRD3
+
+FORMAT = 1
+WEIGHTS, CHECKPOINT = "ttrd3-weights", "ttrd3-checkpoint"
+SECTIONS = ("model", "diffusion")  # of the options: what weights depend on
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Content of a file: tensors by name, the options they belong to, the training step."""
+
+    path: Path
+    kind: str
+    tensors: dict[str, Tensor]
+    options: dict[str, Any]
+    step: int
+    updates: int
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """Tensors under `name.`, without that prefix."""
+        return {key[len(name) + 1 :]: value for key, value in self.tensors.items() if key.startswith(name + ".")}
+
+    def weights(self) -> dict[str, Tensor]:
+        """The averaged model, whichever kind of file this is."""
+        return self.tensors if self.kind == WEIGHTS else self.part("ema")
+
+
+def save_weights(path: Path, ema: EMA, options: Options, step: int) -> None:
+    """Write the averaged model."""
+    _save(path, WEIGHTS, ema.model.state_dict(), options, step, ema.updates)
+
+
+def save_checkpoint(path: Path, model: nn.Module, ema: EMA, adam: torch.optim.Adam, options: Options, step: int) -> None:
+    """Write all that is needed to go on from `step` optimiser steps done."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"ema.{name}": value for name, value in ema.model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for moment, value in adam.state.get(parameter, {}).items():
+            if moment != "step":  # the same for all parameters: it is the step of the file
+                tensors[f"adam.{moment}.{name}"] = value
+    _save(path, CHECKPOINT, tensors, options, step, ema.updates)
+
+
+def restore_checkpoint(stored: Stored, model: nn.Module, ema: EMA, adam: torch.optim.Adam) -> None:
+    """Put a checkpoint's content into `model`, `ema` and `adam` in place."""
+    load_state(model, stored.part("model"), stored.path)
+    load_state(ema.model, stored.part("ema"), stored.path)
+    ema.updates = stored.updates
+    moments = {moment: stored.part(f"adam.{moment}") for moment in ("exp_avg", "exp_avg_sq")}
+    for name, parameter in model.named_parameters():
+        if name not in moments["exp_avg"]:
+            raise CheckpointError(f"{stored.path}: the optimiser's state of {name} is missing; the file is damaged")
+        # Adam moves its state to the parameter's device by itself only in load_state_dict.
+        state = {moment: values[name].to(parameter.device) for moment, values in moments.items()}
+        adam.state[parameter] = state | {"step": torch.tensor(float(stored.step))}
+
+
+def load(path: Path) -> Stored:
+    """Read a weights file or a checkpoint.
+
+    Raises:
+        CheckpointError: Missing, truncated, or not written by ttrd3.
+    """
+    if not path.is_file():
+        there = "it is a folder" if path.is_dir() else "there is no such file"
+        raise CheckpointError(f"{path}: {there}. Expected weights that training wrote (.safetensors).")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: is no safetensors file, or a damaged one ({error}). "
+            "Expected weights that training wrote; if it was copied, copy it again."
+        ) from None
+    if header.get("kind") not in (WEIGHTS, CHECKPOINT):
+        raise CheckpointError(
+            f"{path}: is a safetensors file of another program (no TTRD3 header). Expected weights written by ttrd3."
+        )
+    if int(header["format"]) > FORMAT:
+        raise CheckpointError(
+            f"{path}: has format {header['format']}, written by ttrd3 {header.get('ttrd3')}; this is ttrd3 "
+            f"{__version__}, which knows formats up to {FORMAT}. Update ttrd3."
+        )
+    options = json.loads(header["options"])
+    return Stored(path, header["kind"], tensors, options, int(header["step"]), int(header["updates"]))
+
+
+def require_same_architecture(stored: Stored, options: Options) -> None:
+    """Refuse weights of other networks or another process than the options describe.
+
+    Raises:
+        CheckpointError: Lists each option that differs, with both values.
+    """
+    differences = changed_options(stored, options, SECTIONS)
+    if differences:
+        listed = "\n".join(f"  {name}: {theirs!r} in the file, {ours!r} in the options" for name, theirs, ours in differences)
+        raise CheckpointError(
+            f"{stored.path}: belongs to another architecture than the options describe:\n{listed}\n"
+            "Set these options to the file's values, or choose other weights."
+        )
+
+
+def changed_options(stored: Stored, options: Options, sections: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
+    """(name, value in the file, value in the options) of each option that differs, in `sections` or everywhere."""
+    now = options.model_dump(mode="json")
+    if not sections:
+        sections = tuple(now)
+    theirs, ours = (dict(config.flatten({s: data.get(s) for s in sections})) for data in (stored.options, now))
+    names = list(dict.fromkeys([*theirs, *ours]))
+    return [(n, theirs.get(n), ours.get(n)) for n in names if theirs.get(n) != ours.get(n)]
+
+
+def load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """`load_state_dict` whose failure is a message.
+
+    Raises:
+        CheckpointError: Names parameters that are missing, unknown or of another shape.
+    """
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        lines = str(error).splitlines()[1:4]
+        raise CheckpointError(f"{path}: does not fit the networks of the options: {' '.join(lines)}") from None
+
+
+def load_weights(model: TTRD3, path: Path, options: Options) -> Stored:
+    """Put the averaged weights of a file into `model` after checking that they belong to it."""
+    stored = load(path)
+    require_same_architecture(stored, options)
+    load_state(model, stored.weights(), path)
+    return stored
+
+
+def _save(path: Path, kind: str, tensors: dict[str, Tensor], options: Options, step: int, updates: int) -> None:
+    header = {
+        "kind": kind,
+        "format": str(FORMAT),
+        "ttrd3": __version__,
+        "options": options.model_dump_json(),
+        "step": str(step),
+        "updates": str(updates),
+    }
+    # Copies, because safetensors refuses tensors that are not contiguous.
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(whole, temporary, header)

@@ -1,0 +1,105 @@
+"""Batches for training and validation; a damaged image stops the run with its own message, also from a worker."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from ttrd3.data.streams import CounterSampler, TrainingStream, ValidationView
+from ttrd3.data.triplets import TripletDataset
+from ttrd3.errors import DataError, UserError
+
+_DIFFUSION = 4  # keeps time steps and noise independent of the data's draws of the same seed (data/streams.py)
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A user's mistake found in a worker process, whose exceptions would reach the user as tracebacks."""
+
+    text: str
+
+
+class TrainingSamples(Dataset):
+    """Images, time step and noise of sample number `counter`: a function of (seed, counter) alone."""
+
+    def __init__(self, dataset: TripletDataset, timesteps: int, *, seed: int):
+        self.stream = TrainingStream(dataset, seed=seed)
+        self.timesteps = timesteps
+        self.seed = seed
+
+    def __getitem__(self, counter: int) -> Batch | Failure:
+        """The sample of `TripletDataset.sample` with `t`, an integer, and `noise`, float32 (3, H, W)."""
+        try:
+            sample = self.stream[counter]
+        except UserError as error:
+            return Failure(str(error))
+        rng = np.random.default_rng([self.seed, _DIFFUSION, counter])
+        noise = rng.standard_normal(sample["hr"].shape, dtype=np.float32)
+        return sample | {"t": int(rng.integers(self.timesteps)), "noise": torch.from_numpy(noise)}
+
+
+class ValidationSamples(Dataset):
+    """Every validation image once."""
+
+    def __init__(self, dataset: TripletDataset, *, seed: int):
+        self.view = ValidationView(dataset, seed=seed)
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def __getitem__(self, index: int) -> Batch | Failure:
+        """The sample of `ValidationView`."""
+        try:
+            return self.view[index]
+        except UserError as error:
+            return Failure(str(error))
+
+
+def training_loader(samples: TrainingSamples, batch_size: int, start: int, workers: int, pin: bool) -> DataLoader:
+    """Endless batches of samples number start, start + 1, ..."""
+    return DataLoader(
+        samples, batch_size, sampler=CounterSampler(start), collate_fn=_collate, num_workers=workers, pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+    )  # fmt: skip
+
+
+def validation_loader(samples: ValidationSamples, batch_size: int, pin: bool) -> DataLoader:
+    """All validation images in order; images of different sizes must come in batches of one."""
+    return DataLoader(samples, batch_size, collate_fn=_collate, pin_memory=pin)
+
+
+def batches(loader: DataLoader) -> Iterator[Batch]:
+    """The loader's batches.
+
+    Raises:
+        DataError: With the message of whatever image could not be used.
+    """
+    for batch in loader:
+        if isinstance(batch, Failure):
+            raise DataError(batch.text)
+        yield batch
+
+
+def image(batch: Batch, key: str, device: torch.device) -> Tensor:
+    """uint8 images of a batch -> float32 (N, 3, H, W) in [0, 1] on `device`."""
+    return batch[key].to(device, non_blocking=True).float() / 255
+
+
+def _collate(samples: list[Batch | Failure]) -> Batch | Failure:
+    failures = [sample for sample in samples if isinstance(sample, Failure)]
+    if failures:
+        return failures[0]
+    sizes = {tuple(sample["hr"].shape[1:]) for sample in samples}
+    if len(sizes) > 1:
+        named = ", ".join(f"{w} x {h}" for h, w in sorted(sizes))
+        return Failure(
+            f"one batch holds images of different sizes ({named}), e.g. {samples[0]['name']}. "
+            "Set data.train.crop to a size that all have, or prepare tiles of one size."
+        )
+    return default_collate(samples)

@@ -1,0 +1,138 @@
+"""Everything an option file may say: one class a section, assembled from the signatures of what is registered."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ttrd3 import config
+from ttrd3.data.triplets import TripletDataset
+from ttrd3.diffusion.objectives import OBJECTIVES, ObjectiveName
+from ttrd3.diffusion.process import DiffusionProcess
+from ttrd3.environment import ROOT
+from ttrd3.errors import ConfigError
+from ttrd3.losses import LOSSES
+from ttrd3.metrics import METRICS
+from ttrd3.networks.mfab import ENCODERS
+from ttrd3.networks.sttg import TRANSFERS
+from ttrd3.networks.variants import UNETS
+from ttrd3.registry import PositiveInt, Probability, Section, schema_of
+
+DEFAULT_FILE = ROOT / "options" / "TTRD3.yml"
+
+Count = Annotated[int, Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ModelOptions(Section):
+    """The networks."""
+
+    encoder: ENCODERS.options = Field(description="reads LR and reference")
+    transfer: TRANSFERS.options = Field(description="brings texture from the reference")
+    unet: UNETS.options = Field(description="denoises at every step")
+
+
+class DiffusionOptions(schema_of(DiffusionProcess)):
+    """The dual diffusion process (RDDM, arXiv:2308.13712)."""
+
+    objective: ObjectiveName = Field("pred_res_noise", description="what the UNet's outputs mean")
+
+
+class SamplingOptions(Section):
+    """How images are restored in validation."""
+
+    steps: PositiveInt = Field(10, description="sampling steps K, at most diffusion.timesteps")
+    eta: Probability = Field(0.0, description="0 is deterministic given the start noise, 1 is ancestral")
+
+
+class DataOptions(Section):
+    """Training and validation images."""
+
+    train: schema_of(TripletDataset)
+    val: schema_of(TripletDataset)
+
+
+class TrainOptions(Section):
+    """The optimisation."""
+
+    steps: PositiveInt = Field(description="optimiser steps in all")
+    batch_size: PositiveInt = Field(2, description="images per pass")
+    accumulation: PositiveInt = Field(1, description="passes per optimiser step")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="Adam's, at its highest")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="of the learning rate over `steps`")
+    warmup: Count = Field(0, description="steps of linear rise of the learning rate")
+    betas: Annotated[list[Decay], Field(min_length=2, max_length=2)] = Field([0.9, 0.99], description="Adam's")
+    clip_norm: Annotated[float, Field(gt=0)] | None = Field(1.0, description="largest gradient norm; null: no limit")
+    ema_decay: Decay = Field(0.995, description="of the averaged weights, which validation uses")
+    ema_every: PositiveInt = Field(10, description="steps between two updates of the averaged weights")
+    workers: Count = Field(2, description="processes that load images; 0 loads in the main process")
+    log_every: PositiveInt = Field(50, description="steps between two lines of scalars")
+    validate_every: PositiveInt | None = Field(None, description="steps between validations; null: at the end only")
+    checkpoint_every: PositiveInt = Field(1000, description="steps between checkpoints")
+    keep_checkpoints: PositiveInt = Field(2, description="newest checkpoints that are kept")
+
+
+class ValOptions(Section):
+    """Validation."""
+
+    batch_size: PositiveInt = Field(1, description="images restored at once; the result does not depend on it")
+    metrics: Annotated[list[METRICS.options], Field(min_length=1)] = Field(description="what is measured")
+    pictures: Count = Field(8, description="side-by-side pictures that are written")
+    save_images: bool = Field(True, description="write every restored image as PNG")
+
+
+class Options(Section):
+    """One experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = Field(description="the run folder is output/name")
+    output: str = Field("runs", description="where run folders go; relative to the checkout")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(10, description="of everything random")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
+        "auto", description="auto (CUDA where there is one), cpu, cuda or cuda:N"
+    )
+    weights: str | None = Field(None, description="val: weights to validate; train: weights to start from")
+    model: ModelOptions
+    diffusion: DiffusionOptions
+    sampling: SamplingOptions
+    data: DataOptions
+    losses: Annotated[list[LOSSES.options], Field(min_length=1)]
+    train: TrainOptions
+    val: ValOptions
+
+
+def load_options(words: list[str]) -> Options:
+    """The options of a command line `[OPTIONS.yml] [section.key=value ...]`, checked each and together.
+
+    Raises:
+        ConfigError: Anything wrong with them.
+    """
+    files = [word for word in words if "=" not in word]
+    if len(files) > 1:
+        raise ConfigError(f"command line: found {len(files)} option files ({', '.join(files)}), expected at most one")
+    path = find_options_file(files[0]) if files else DEFAULT_FILE
+    options = config.load(Options, path, [word for word in words if "=" in word])
+    _check_together(options, path)
+    return options
+
+
+def find_options_file(text: str) -> Path:
+    """A file relative to the working directory, or else to the checkout."""
+    path = Path(text).expanduser()
+    return path if path.exists() or not (ROOT / path).exists() else ROOT / path
+
+
+def _check_together(options: Options, path: Path) -> None:
+    if options.sampling.steps > options.diffusion.timesteps:
+        raise ConfigError(
+            f"{path}: sampling.steps: found {options.sampling.steps}, expected at most diffusion.timesteps "
+            f"({options.diffusion.timesteps})"
+        )
+    outputs = OBJECTIVES[options.diffusion.objective].outputs
+    for number, loss in enumerate(options.losses):
+        if getattr(loss, "of", None) not in (None, *outputs):
+            raise ConfigError(
+                f"{path}: losses.{number}.of: found {loss.of!r}, but the objective {options.diffusion.objective} "
+                f"predicts only: {', '.join(outputs)}. Remove this loss or choose another objective."
+            )
+    if all(loss.weight == 0 for loss in options.losses):
+        raise ConfigError(f"{path}: losses: all weights are 0, so there is nothing to train; set one above 0")

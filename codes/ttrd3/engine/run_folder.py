@@ -1,0 +1,88 @@
+"""What a run leaves behind and where: options, environment, log, checkpoints, weights, validation."""
+
+import json
+import logging
+import platform
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from ttrd3 import __version__, config, environment
+from ttrd3.engine.options import Options
+from ttrd3.files import require_writable, write_text
+from ttrd3.paths import output_path
+
+STEP_DIGITS = 8
+
+
+class RunFolder:
+    """Paths inside `output/name`."""
+
+    def __init__(self, options: Options):
+        self.path = output_path(options.output) / options.name
+        self.weights = self.path / "weights.safetensors"
+        self.log = self.path / "train.log"
+        self.tensorboard = self.path / "tensorboard"
+
+    def create(self) -> None:
+        """Make the folder, proving that it can be written."""
+        require_writable(self.path, "output")
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of `step` goes."""
+        return self.path / "checkpoints" / f"step-{step:0{STEP_DIGITS}d}.safetensors"
+
+    def checkpoints(self) -> list[Path]:
+        """All checkpoints, newest first."""
+        return sorted((self.path / "checkpoints").glob("step-*.safetensors"), reverse=True)
+
+    def validation(self, label: str) -> Path:
+        """Where the results of the weights called `label` go."""
+        return self.path / "validation" / label
+
+    def describe(self, options: Options, device: torch.device) -> None:
+        """Write the resolved options and the environment: versions, commit, device, seed."""
+        write_text(self.path / "options.yml", config.to_yaml(options))
+        record = {
+            "ttrd3": __version__,
+            "commit": environment.commit(),
+            "seed": options.seed,
+            "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "device": device_name(device),
+            "cpu_threads": torch.get_num_threads(),
+            "packages": {pin.name: pin.found for pin in environment.requirements()},
+        }
+        write_text(self.path / "environment.json", json.dumps(record, indent=1) + "\n")
+
+    @contextmanager
+    def logging(self) -> Iterator[None]:
+        """Append everything logged meanwhile to train.log, with times."""
+        handler = logging.FileHandler(self.log, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        root = logging.getLogger("ttrd3")
+        root.addHandler(handler)
+        try:
+            yield
+        finally:
+            root.removeHandler(handler)
+            handler.close()
+
+
+def step_label(step: int) -> str:
+    """The name of a step's validation folder."""
+    return f"step-{step:0{STEP_DIGITS}d}"
+
+
+def device_name(device: torch.device) -> str:
+    """ "NVIDIA H100" or the processor's name, as far as the system tells."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    information = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.*)$", information.read_text(), re.MULTILINE) if information.exists() else None
+    return found.group(1) if found else platform.processor() or platform.machine()

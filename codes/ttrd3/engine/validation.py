@@ -1,0 +1,75 @@
+"""From options to a validation: what `val` runs, and what training runs in between."""
+
+import logging
+from pathlib import Path
+
+import torch
+
+from ttrd3.diffusion.objectives import OBJECTIVES
+from ttrd3.diffusion.process import DiffusionProcess
+from ttrd3.engine import build, checkpoint
+from ttrd3.engine.options import Options
+from ttrd3.engine.restore import Restorer
+from ttrd3.engine.run_folder import RunFolder, step_label
+from ttrd3.engine.validator import Validation, Validator
+from ttrd3.errors import CheckpointError
+from ttrd3.networks.model import TTRD3
+from ttrd3.paths import input_path
+
+logger = logging.getLogger(__name__)
+
+
+def make_validator(options: Options, device: torch.device) -> Validator:
+    """The validator of `data.val` and `val`."""
+    val = options.val
+    dataset = build.build_dataset(options.data.val, options.seed)
+    metrics = build.build_metrics(options)
+    return Validator(dataset, metrics, val.batch_size, val.pictures, val.save_images, options.seed, device)
+
+
+def make_restorer(options: Options, model: TTRD3, process: DiffusionProcess) -> Restorer:
+    """A restorer that samples as `sampling` says."""
+    objective = OBJECTIVES[options.diffusion.objective]
+    return Restorer(model, process, objective, options.sampling.steps, options.sampling.eta, options.seed)
+
+
+def protocol(options: Options, weights: str, step: int) -> dict:
+    """What a table must say besides its metrics."""
+    return {
+        "data": f"{options.data.val.root} ({options.data.val.split})",
+        "reference": options.data.val.reference,
+        "sampling_steps": options.sampling.steps,
+        "eta": options.sampling.eta,
+        "seed": options.seed,
+        "weights": weights,
+        "training_steps": step,
+    }
+
+
+def validate_weights(options: Options) -> tuple[Validation, Path]:
+    """Validate `options.weights`, or else the weights that training left in the run folder.
+
+    Returns:
+        What was found, and the folder that holds the tables and pictures.
+
+    Raises:
+        UserError: Weights that are missing or do not fit, data or a device that cannot be used.
+    """
+    folder = RunFolder(options)
+    path = input_path(options.weights) if options.weights is not None else folder.weights
+    if options.weights is None and not path.is_file():
+        raise CheckpointError(
+            f"{path}: there are no weights yet. Train them (`sh train.sh` with the same options), "
+            "or give others with weights=FILE."
+        )
+    device = build.build_device(options.device)
+    model = build.build_model(options.model, options.diffusion)
+    stored = checkpoint.load_weights(model, path, options)
+    model.to(device).eval()
+    validator = make_validator(options, device)
+    restorer = make_restorer(options, model, build.build_process(options.diffusion).to(device))
+    label = step_label(stored.step) if options.weights is None else path.stem
+    described = protocol(options, path.name, stored.step)
+    logger.info("validating %s (step %d) on %d images, on %s", path, stored.step, len(validator.dataset), device)
+    where = folder.validation(label)
+    return validator.run(restorer, where, described), where
