@@ -1,0 +1,155 @@
+"""Losses against plain formulas and the released totals."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import relative_error
+from golden.rules import released_state
+from torchvision import models
+
+from ttrd3.errors import ConfigError, UserError
+from ttrd3.losses import LOSSES, Step
+from ttrd3.losses.trunks import TRUNKS, Trunk, load_trunk
+
+
+def step(n=2, size=32):
+    images = [torch.randn(n, 3, size, size) * 0.3 for _ in range(6)]
+    return Step({"residual": images[0], "noise": images[1]}, {"residual": images[2], "noise": images[3]}, *images[4:])
+
+
+@pytest.fixture(scope="module")
+def squeezenet_file(tmp_path_factory):
+    """Weights with torchvision's names, not trained."""
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("trunk") / "squeezenet.pth"
+    torch.save(models.squeezenet1_1(weights=None).state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("of", ["residual", "noise"])
+def test_prediction_terms(of):
+    s = step()
+    difference = s.outputs[of] - s.targets[of]
+    for kind, expected in (("l1", difference.abs().mean()), ("l2", difference.square().mean())):
+        loss = LOSSES.build({"type": kind, "of": of, "weight": 3.0}, "losses.0")
+        torch.testing.assert_close(loss(s), expected)
+        assert (loss.name, loss.weight) == (f"{kind}_{of}", 3.0)
+
+
+def test_posterior_term():
+    s = step()
+    loss = LOSSES.build({"type": "posterior", "norm": "l2"}, "losses.0")
+    torch.testing.assert_close(loss(s), (s.posterior - s.posterior_target).square().mean())
+    assert loss.weight == 500
+
+
+def test_perceptual_term_is_the_feature_distance(squeezenet_file):
+    s = step()
+    loss = LOSSES.build({"type": "perceptual", "trunk": "squeezenet", "file": str(squeezenet_file)}, "losses.0")
+    net = models.squeezenet1_1(weights=None)
+    net.load_state_dict(torch.load(squeezenet_file, weights_only=True))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    a, b = (
+        net.features(((u + 1) / 2 - mean.view(3, 1, 1)) / std.view(3, 1, 1)) for u in (s.posterior, s.posterior_target)
+    )
+    torch.testing.assert_close(loss(s), F.mse_loss(a, b))
+
+
+def test_perceptual_gradient_reaches_the_image_and_not_the_trunk(squeezenet_file):
+    s = step()
+    s.posterior.requires_grad_()
+    loss = LOSSES.build({"type": "perceptual", "trunk": "squeezenet", "file": str(squeezenet_file)}, "losses.0")
+    loss(s).backward()
+    assert s.posterior.grad.abs().sum() > 0
+    assert all(p.grad is None and not p.requires_grad for p in loss.trunk.parameters())
+
+
+def test_golden_vgg_term(golden):
+    """The released VGG19 term, with the golden rule's weights."""
+    state = {k.split(".")[2] + "." + k.split(".")[3]: v for k, v in released_state("model:1net_a").items()
+             if k.startswith("vgg19.slice")}  # fmt: skip
+    features = TRUNKS["vgg19"].build(weights=None).features[: TRUNKS["vgg19"].layers]
+    features.load_state_dict(state)
+    assert isinstance(features[-1], torch.nn.Conv2d)  # conv5_1, before its ReLU
+    assert len([m for m in features if isinstance(m, torch.nn.Conv2d)]) == 13
+    assert Trunk(features)(torch.rand(1, 3, 32, 32)).shape == (1, 512, 2, 2)
+
+
+@pytest.mark.parametrize("variant", ["1net_a", "1net_b", "2net"])
+def test_golden_losses(golden, variant):
+    """Every released term at t = 500 from the released network's own predictions."""
+    from networks.released import VARIANTS, released_model
+    from networks.test_golden import textures
+
+    from ttrd3.diffusion.objectives import OBJECTIVES
+    from ttrd3.diffusion.process import DiffusionProcess
+
+    g = golden(f"unet_{variant}")
+    ours = {released: name for name, released in VARIANTS.items()}[variant]
+    process, objective, t = DiffusionProcess(), OBJECTIVES["pred_res_noise"], torch.tensor([500])
+    x0, x_in, noise = g["loss_x0"], g["loss_x_in"], g["loss_eps"]
+    x_t = process.diffuse(x0, x_in - x0, noise, t)
+    with torch.inference_mode():
+        outputs = released_model(ours).denoise(x_t, t, x_in, textures())
+        predicted = objective.convert(outputs, process, x_t, x_in, t, clamp=False)
+        s = Step(
+            dict(zip(objective.outputs, outputs, strict=True)),
+            dict(zip(objective.outputs, objective.targets(x0, x_in, noise), strict=True)),
+            process.posterior_mean(x_t, predicted.residual, predicted.noise, t),
+            process.posterior_mean(x_t, x_in - x0, noise, t),
+        )
+        state = {".".join(k.split(".")[2:]): v for k, v in released_state(f"model:{variant}").items()
+                 if k.startswith("vgg19.slice")}  # fmt: skip
+        features = TRUNKS["vgg19"].build(weights=None).features[: TRUNKS["vgg19"].layers]
+        features.load_state_dict(state)
+        trunk = Trunk(features)
+        a, b = trunk((s.posterior + 1) / 2), trunk((s.posterior_target + 1) / 2)
+    terms = {
+        "loss_res": LOSSES.build({"type": "l1", "of": "residual"}, "")(s),
+        "loss_noise": LOSSES.build({"type": "l1", "of": "noise"}, "")(s),
+        "loss_pixel_l1": LOSSES.build({"type": "posterior"}, "")(s),
+        "loss_vgg_mse": F.mse_loss(a, b),
+    }
+    for name, value in terms.items():
+        assert relative_error(value, g[name]) < 1e-4, name
+    total = terms["loss_res"] + terms["loss_noise"] + 500 * terms["loss_pixel_l1"] + 300 * terms["loss_vgg_mse"]
+    assert relative_error(total, g["loss_total"]) < 1e-4
+
+
+def test_trunk_files_that_cannot_be_used(tmp_path, squeezenet_file):
+    with pytest.raises(UserError, match=r"nothing\.pth: no such file.*squeezenet.*https://"):
+        load_trunk("squeezenet", str(tmp_path / "nothing.pth"))
+    with pytest.raises(UserError, match="does not hold vgg19"):
+        load_trunk("vgg19", str(squeezenet_file))
+    cut = tmp_path / "cut.pth"
+    cut.write_bytes(squeezenet_file.read_bytes()[:5000])
+    with pytest.raises(UserError, match="cannot be read"):
+        load_trunk("squeezenet", str(cut))
+    other = tmp_path / "list.pth"
+    torch.save([1, 2], other)
+    with pytest.raises(UserError, match="holds no state dict"):
+        load_trunk("squeezenet", str(other))
+
+
+def test_no_file_and_no_network_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there: as without a network
+    with pytest.raises(UserError, match=r"could not be downloaded.*Bring https://.*vgg19.*set the loss's `file`"):
+        load_trunk("vgg19")
+
+
+def test_a_downloaded_trunk_is_taken_from_torchs_cache(tmp_path, monkeypatch, squeezenet_file):
+    """torchvision's cache is where users without a network put the file by hand."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cached = tmp_path / "hub" / "checkpoints" / TRUNKS["squeezenet"].file_name
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(squeezenet_file.read_bytes())
+    image = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(load_trunk("squeezenet")(image), load_trunk("squeezenet", str(squeezenet_file))(image))
+
+
+def test_options_of_losses_are_checked():
+    with pytest.raises(ConfigError, match="of"):
+        LOSSES.build({"type": "l1", "of": "x0"}, "losses.0")
+    with pytest.raises(ConfigError, match="weight"):
+        LOSSES.build({"type": "posterior", "weight": -1.0}, "losses.0")
