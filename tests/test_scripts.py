@@ -30,6 +30,11 @@ def clean(**variables: str) -> dict[str, str]:
     return {name: text for name, text in os.environ.items() if name in kept} | {"PIP_NO_INDEX": "1"} | variables
 
 
+def listen_to_ctrl_c() -> None:
+    """pytest-xdist's workers ignore it and a shell that starts with it ignored cannot change that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def make_wheel(folder: Path, version: str) -> None:
     """A wheel `tiny` of one line."""
     folder.mkdir(exist_ok=True)
@@ -73,9 +78,16 @@ class Checkout:
 
     def start(self, **variables: str) -> subprocess.Popen:
         command = ["sh", str(self.root / "probe.sh")]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        environment = self.environment | variables
-        return subprocess.Popen(command, cwd=self.root.parent, env=environment, start_new_session=True, **pipes)
+        return subprocess.Popen(
+            command,
+            cwd=self.root.parent,
+            env=self.environment | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=listen_to_ctrl_c,
+        )
 
     def run(self, **variables: str) -> subprocess.CompletedProcess:
         process = self.start(**variables)
@@ -292,7 +304,11 @@ def test_the_lock_of_a_killed_run_is_taken_over(made):
     assert not made.lock.exists()
 
 
-@pytest.mark.parametrize("owner", [f"{os.uname().nodename} {os.getpid()}", "another-host 1", None])
+@pytest.mark.parametrize(
+    "owner",
+    [f"{os.uname().nodename} {os.getpid()}", "another-host 1", None],
+    ids=["live", "distant", "not named yet"],  # process ids would give pytest-xdist's workers different names
+)
 def test_the_lock_of_a_live_or_distant_run_is_waited_for(made, owner):
     take(made, owner)
     process = made.start()

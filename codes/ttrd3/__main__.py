@@ -84,8 +84,8 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error))):
         cause = str(error).partition("\n")[0] or "Python found no more RAM"
         return 2, (
-            f"ttrd3: error: out of memory: {cause} Lower the batch size (and raise the accumulation by as much), "
-            "the tile size or the width of the network; `ttrd3 doctor` shows the memory that is free.\n"
+            f"ttrd3: error: out of memory: {cause} Lower train.batch_size (and raise train.accumulation by as much), "
+            "val.batch_size or model.unet.width; `ttrd3 doctor` shows the memory that is free.\n"
         )
     return None
 
