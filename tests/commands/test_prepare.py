@@ -82,11 +82,15 @@ def test_killed_in_the_middle_leaves_no_worker_and_resumes(raw, tmp_path):
     process = start(raw, out)
     wait_for_tiles(out, process)
     process.kill()  # the parent alone, as the kernel does when memory is short
-    process.communicate()
+    process.wait()  # not communicate: a worker left behind would hold the pipe
     deadline = time.monotonic() + 10
     while living(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not living(process.pid)
+    left = living(process.pid)
+    for worker in left:
+        os.kill(int(worker), signal.SIGKILL)
+    process.stderr.close()
+    assert not left
     assert not (out / "manifest.json").exists()
     with pytest.raises(DataError, match="has not finished"):
         find_tiles(out, "train")
