@@ -39,7 +39,7 @@ def assign_splits(sources: list[Source], shares: dict[str, float], lists: dict[s
     Raises:
         DataError: A pattern that matches nothing, or an image in two lists.
     """
-    splits: dict[str, str] = {}
+    splits: dict[str, str] = {}  # of the listed images
     for split, patterns in lists.items():
         chosen = _matches(sources, split, patterns)
         twice = chosen & splits.keys()
@@ -49,10 +49,7 @@ def assign_splits(sources: list[Source], shares: dict[str, float], lists: dict[s
             )
         splits.update(dict.fromkeys(chosen, split))
     drawn = {split: shares[split] for split in DRAWN if split not in lists}
-    for source in sources:
-        if source.name not in splits:
-            splits[source.name] = _drawn_split(source.stem, drawn)
-    return splits
+    return {source.name: splits.get(source.name) or _drawn_split(source.stem, drawn) for source in sources}
 
 
 def _matches(sources: list[Source], split: str, patterns: list[str]) -> set[str]:
