@@ -326,7 +326,7 @@ def test_the_lock_of_a_live_or_distant_run_is_waited_for(made, owner):
 def test_an_interrupted_installation_leaves_no_lock_and_no_stamp(checkout, sent, code):
     # A pip that takes its time: making the environment succeeds, filling it does not end by itself.
     slow = checkout.bin / "slow"
-    slow.write_text('#!/bin/sh\nif [ "$3" = install ]; then echo at work >&2; sleep 60; fi\n')
+    slow.write_text('#!/bin/sh\nif [ "$3" = install ]; then echo at work >&2; exec sleep 60; fi\n')
     slow.chmod(0o755)
     (checkout.bin / "cp").symlink_to(shutil.which("cp"))
     checkout.add_python(before=f'if [ "$2" = venv ]; then mkdir -p "$4/bin"; cp {slow} "$4/bin/python"; exit; fi')
