@@ -1,30 +1,27 @@
-"""Helpers that several test files share."""
+"""Fixtures that several test files share."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
+from helpers import TINY, load_golden
 
-GOLDEN = Path(__file__).resolve().parent / "golden"
-
-
-def load_golden(name: str) -> dict[str, torch.Tensor]:
-    """Arrays of tests/golden/NAME.npz as tensors."""
-    with np.load(GOLDEN / f"{name}.npz") as arrays:
-        return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
-
-
-def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """|found - expected| / |expected| in the Euclidean norm."""
-    assert found.shape == expected.shape
-    return float((found.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-30))
+from ttrd3.engine.options import load_options
+from ttrd3.environment import ROOT
 
 
 @pytest.fixture(scope="session")
 def golden():
     """`golden(name)` -> arrays."""
     return load_golden
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """`tiny("section.key=value", ...)` -> options of a tiny run under tmp_path/runs."""
+
+    def make(*settings):
+        return load_options([str(ROOT / "options" / "quickstart.yml"), *TINY, f"output={tmp_path / 'runs'}", *settings])
+
+    return make
 
 
 @pytest.fixture(autouse=True)

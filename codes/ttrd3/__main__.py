@@ -131,9 +131,10 @@ def _logging(level: int) -> Iterator[None]:
     """Show the package's messages on stderr, plain; other libraries keep their own settings."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(level)  # not the logger's: a run's log file has everything whatever the terminal shows
     former = logger.level
     logger.addHandler(handler)
-    logger.setLevel(level)
+    logger.setLevel(logging.DEBUG)
     try:
         yield
     finally:

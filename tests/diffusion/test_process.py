@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import relative_error
+from helpers import relative_error
 
 from ttrd3.diffusion.objectives import OBJECTIVES
 from ttrd3.diffusion.process import DiffusionProcess

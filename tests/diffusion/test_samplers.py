@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 import torch
-from conftest import relative_error
+from helpers import relative_error
 from test_process import stand_in
 
 from ttrd3.diffusion.objectives import OBJECTIVES, Prediction

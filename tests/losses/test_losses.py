@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import relative_error
 from golden.rules import released_state
+from helpers import relative_error
 from torchvision import models
 
 from ttrd3.errors import ConfigError, UserError

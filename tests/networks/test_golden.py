@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import relative_error
 from golden.rules import noise, released_state
+from helpers import relative_error
 from networks.released import VARIANTS, released_model
 
 from ttrd3.diffusion.objectives import OBJECTIVES

@@ -51,7 +51,9 @@ def save_weights(path: Path, ema: EMA, options: Options, step: int) -> None:
     _save(path, WEIGHTS, ema.model.state_dict(), options, step, ema.updates)
 
 
-def save_checkpoint(path: Path, model: nn.Module, ema: EMA, adam: torch.optim.Adam, options: Options, step: int) -> None:
+def save_checkpoint(
+    path: Path, model: nn.Module, ema: EMA, adam: torch.optim.Adam, options: Options, step: int
+) -> None:
     """Write all that is needed to go on from `step` optimiser steps done."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in ema.model.state_dict().items()}
@@ -115,7 +117,8 @@ def require_same_architecture(stored: Stored, options: Options) -> None:
     """
     differences = changed_options(stored, options, SECTIONS)
     if differences:
-        listed = "\n".join(f"  {name}: {theirs!r} in the file, {ours!r} in the options" for name, theirs, ours in differences)
+        lines = (f"  {name}: {theirs!r} in the file, {ours!r} in the options" for name, theirs, ours in differences)
+        listed = "\n".join(lines)
         raise CheckpointError(
             f"{stored.path}: belongs to another architecture than the options describe:\n{listed}\n"
             "Set these options to the file's values, or choose other weights."

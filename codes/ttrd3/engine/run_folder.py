@@ -62,15 +62,20 @@ class RunFolder:
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Append everything logged meanwhile to train.log, with times."""
+        """Append what is logged meanwhile to train.log, with times, whatever the terminal shows of it."""
         handler = logging.FileHandler(self.log, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        root = logging.getLogger("ttrd3")
-        root.addHandler(handler)
+        handler.setLevel(logging.INFO)
+        package = logging.getLogger("ttrd3")
+        former = package.level
+        package.addHandler(handler)
+        if package.getEffectiveLevel() > logging.INFO:  # used as a library, without the command's own setting
+            package.setLevel(logging.INFO)
         try:
             yield
         finally:
-            root.removeHandler(handler)
+            package.setLevel(former)
+            package.removeHandler(handler)
             handler.close()
 
 

@@ -65,20 +65,20 @@ class Trainer:
         with self.folder.logging(), Interrupts() as interrupts:
             self.folder.describe(self.options, self.device)
             self._announce()
-            if self.step < self.options.train.steps:
-                self._loop(interrupts)
-            if interrupts.asked:
+            found = None if self.finished else self._loop(interrupts)
+            if not self.finished:
                 logger.warning("stopped after step %d; the same command goes on from there", self.step)
                 return None
             done = (self.folder.validation(step_label(self.step)) / "results.json").exists()
-        return None if done else self._validate()
+            return found if done else self._validate()
 
     @property
     def finished(self) -> bool:
         """Whether the last step is done."""
         return self.step == self.options.train.steps
 
-    def _loop(self, interrupts: Interrupts) -> None:
+    def _loop(self, interrupts: Interrupts) -> Validation | None:
+        """Train until the last step or an interrupt; returns the newest validation."""
         train = self.options.train
         samples = TrainingSamples(self.data, self.process.timesteps, seed=self.options.seed)
         per_step = train.batch_size * train.accumulation
@@ -87,6 +87,7 @@ class Trainer:
         stream = batches(loader)
         bar = tqdm(total=train.steps, initial=self.step, desc="training", unit="step", disable=not sys.stderr.isatty())
         log = RunLog(self.folder.tensorboard, train.log_every, per_step, self.step, train.steps, bar)
+        found = None
         with bar, log, logging_redirect_tqdm([logging.getLogger("ttrd3")]):
             while not self.finished and not interrupts.asked:
                 values = self._train_step(stream)
@@ -97,10 +98,12 @@ class Trainer:
                 started = time.perf_counter()
                 if self.finished or self.step % train.checkpoint_every == 0 or interrupts.asked:
                     self._save()
-                if train.validate_every and self.step % train.validate_every == 0 and not interrupts.asked:
+                due = train.validate_every and self.step % train.validate_every == 0
+                if self.finished or (due and not interrupts.asked):
                     found = self._validate()
                     log.validation(self.step, found.results.overall(), found.pictures)
                 log.pause(time.perf_counter() - started)
+        return found
 
     def _train_step(self, stream: Iterator[Batch]) -> dict[str, float]:
         """One optimiser step over `accumulation` batches; returns what is logged."""

@@ -58,7 +58,7 @@ class Validator:
         """Validate and leave in `folder`, whole or not at all, what is needed to judge the result.
 
         That is `results.json`, `per_image.csv`, `results.md`, `pictures/*.png` with `overview.png`, and, if asked for,
-        `images/CLASS/*.png`. `protocol` is what the tables say besides the metrics' own.
+        `images/CLASS/NAME.png`. `protocol` is what the tables say besides the metrics' own.
         """
         samples = ValidationSamples(self.dataset, seed=self.seed)
         loader = validation_loader(samples, self.batch_size, pin=self.device.type == "cuda")
@@ -93,14 +93,14 @@ class Validator:
             found.results.add(name, class_name, method, values, batch["reference_name"][row] or None)
             captions[method] = "  ".join(f"{values[m.name]:.{m.decimals}f} {m.unit}".strip() for m in self.metrics)
         if self.save_images:
-            write_png(folder / "images" / class_name / f"{name}.png", sr)
+            write_png(folder / "images" / f"{name}.png", sr)  # the name holds the class folder, where there is one
         if draw:
             reference = _pixels(batch["reference"][row]) if batch["has_reference"][row] else None
             columns = {"LR": lr, "bicubic": up, "TTRD3": sr, "reference": reference, "HR": hr}
             second = {"LR": name, "bicubic": captions["bicubic"], "TTRD3": captions["ttrd3"]}
             second["reference"] = batch["reference_name"][row]
             found.pictures[name] = panel(columns, second, zoom=True)
-            write_png(folder / "pictures" / f"{class_name}-{name}.png", found.pictures[name])
+            write_png(folder / "pictures" / f"{name.replace('/', '-')}.png", found.pictures[name])
 
 
 @contextmanager

@@ -54,6 +54,7 @@ def _values(entry: Schema) -> str:
     text = kind.get(entry.get("type", ""), "")
     low, high = entry.get("minimum", entry.get("exclusiveMinimum")), entry.get("maximum", entry.get("exclusiveMaximum"))
     bounds = [f"{'above' if 'exclusiveMinimum' in entry else 'from'} {low}"] if low is not None else []
-    bounds += [f"{'below' if 'exclusiveMaximum' in entry else 'to'} {high}"] if high is not None and high < 2**62 else []
+    if high is not None and high < 2**62:  # beyond, it only says that it must fit a machine integer
+        bounds.append(f"{'below' if 'exclusiveMaximum' in entry else 'to'} {high}")
     bounds += [f"multiple of {entry['multipleOf']}"] if "multipleOf" in entry else []
     return " ".join([text, *bounds])

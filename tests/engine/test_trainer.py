@@ -1,0 +1,265 @@
+"""Training for real, at a tiny size."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from helpers import TINY, relative_error
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ttrd3.diffusion.objectives import OBJECTIVES
+from ttrd3.engine import checkpoint
+from ttrd3.engine.ema import EMA
+from ttrd3.engine.learning_rate import FLOOR, learning_rate
+from ttrd3.engine.loading import TrainingSamples, batches, training_loader
+from ttrd3.engine.trainer import Trainer
+from ttrd3.environment import ROOT
+from ttrd3.errors import CheckpointError, DataError, DeviceError, UserError
+
+
+def weights_of(folder):
+    return load_file(folder / "weights.safetensors")
+
+
+def test_a_run_leaves_everything_behind(tiny):
+    options = tiny("train.validate_every=2")
+    trainer = Trainer(options)
+    found = trainer.run()
+    folder = trainer.folder.path
+    assert yaml.safe_load((folder / "options.yml").read_text()) == options.model_dump(mode="json")
+    record = json.loads((folder / "environment.json").read_text())
+    assert record["seed"] == options.seed
+    assert record["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert "step 4 of 4: loss" in (folder / "train.log").read_text()
+    assert [p.name for p in trainer.folder.checkpoints()] == ["step-00000004.safetensors", "step-00000002.safetensors"]
+    for step in (2, 4):
+        results = json.loads((folder / f"validation/step-0000000{step}/results.json").read_text())
+        assert results["images"] == 3
+        assert set(results["bicubic"]) == set(results["ttrd3"]) == {"psnr", "ssim", "consistency"}
+    assert found.results.overall()["ttrd3"] == results["ttrd3"]
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert {"loss/total", "loss/l1_residual", "train/images_per_second", "validation/psnr/ttrd3"} <= scalars
+    assert len(events.Tags()["images"]) == 1
+    assert not list(folder.rglob("*.partial"))
+
+
+def test_the_total_is_the_weighted_sum_of_the_terms(tiny):
+    trainer = Trainer(tiny())
+    samples = TrainingSamples(trainer.data, 1000, seed=1)
+    values = trainer._train_step(batches(training_loader(samples, 2, 0, 0, pin=False)))
+    total = sum(loss.weight * values[f"loss/{loss.name}"] for loss in trainer.losses)
+    assert values["loss/total"] == pytest.approx(total, rel=1e-5)
+
+
+def test_training_learns(tiny):
+    """On one sample, over and over, the loss must fall far: gradients, targets and optimiser fit together."""
+    trainer = Trainer(tiny("train.learning_rate=3e-3", "train.steps=1000", "train.schedule=constant"))
+    batch = next(batches(training_loader(TrainingSamples(trainer.data, 1000, seed=1), 2, 0, 0, pin=False)))
+    values = [trainer._train_step(iter([batch]))["loss/total"] for _ in range(60)]
+    assert min(values[-10:]) < 0.6 * values[0]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_trains_and_samples(tiny, objective):
+    outputs = OBJECTIVES[objective].outputs
+    losses = ", ".join(f"{{type: l1, of: {of}}}" for of in outputs)
+    trainer = Trainer(
+        tiny(f"diffusion.objective={objective}", f"losses=[{losses}, {{type: posterior}}]", "train.steps=1")
+    )
+    found = trainer.run()
+    assert all(math.isfinite(v) for v in found.results.overall()["ttrd3"].values())
+
+
+@pytest.mark.parametrize("unet", ["1Net-B", "2Net"])
+def test_the_other_variants_train(tiny, unet):
+    trainer = Trainer(tiny(f"model.unet.type={unet}", "train.steps=1"))
+    assert trainer.run().results.overall()["ttrd3"]["psnr"] > 0
+
+
+def test_accumulation_equals_the_larger_batch(tiny):
+    """Two passes of two are one pass of four: the samples are the same, numbered through."""
+    states = []
+    for batch, accumulation in ((4, 1), (2, 2)):
+        trainer = Trainer(tiny(f"train.batch_size={batch}", f"train.accumulation={accumulation}", f"name=b{batch}"))
+        trainer.run()
+        states.append(weights_of(trainer.folder.path))
+    # As a whole: Adam blows rounding up to the learning rate where a gradient is nearly zero.
+    whole, parts = (torch.cat([state[name].flatten() for name in states[0]]) for state in states)
+    assert relative_error(parts, whole) < 1e-3
+
+
+def test_workers_change_nothing(tiny):
+    states = []
+    for workers in (0, 2):
+        trainer = Trainer(tiny(f"train.workers={workers}", f"name=w{workers}", "train.steps=2"))
+        trainer.run()
+        states.append(weights_of(trainer.folder.path))
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_run_in_two_parts_equals_one_run(tiny):
+    whole = Trainer(tiny("name=whole", "train.schedule=constant"))
+    whole.run()
+    first = Trainer(tiny("name=parts", "train.schedule=constant", "train.steps=2"))
+    first.run()
+    second = Trainer(tiny("name=parts", "train.schedule=constant"))
+    assert second.step == 2
+    second.run()
+    expected, found = weights_of(whole.folder.path), weights_of(second.folder.path)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_finished_run_is_not_trained_again(tiny):
+    Trainer(tiny()).run()
+    again = Trainer(tiny())
+    before = {path: path.stat().st_mtime_ns for path in again.folder.path.rglob("*.safetensors")}
+    assert again.run() is None
+    assert {path: path.stat().st_mtime_ns for path in again.folder.path.rglob("*.safetensors")} == before
+
+
+def test_going_back_is_refused(tiny):
+    Trainer(tiny()).run()
+    with pytest.raises(CheckpointError, match=r"is at step 4, but train.steps is 3"):
+        Trainer(tiny("train.steps=3"))
+
+
+def test_resuming_as_another_architecture_lists_what_differs(tiny):
+    Trainer(tiny("train.steps=2")).run()
+    with pytest.raises(CheckpointError) as error:
+        Trainer(tiny("model.unet.width=16", "model.encoder.block=released"))
+    assert "model.unet.width: 8 in the file, 16 in the options" in str(error.value)
+    assert "model.encoder.block: 'paper' in the file, 'released' in the options" in str(error.value)
+
+
+def test_starting_from_other_weights(tiny):
+    source = Trainer(tiny("name=source"))
+    source.run()
+    started = Trainer(tiny("name=new", f"weights={source.folder.weights}"))
+    assert started.step == 0
+    state = weights_of(source.folder.path)
+    assert all(torch.equal(value, state[name]) for name, value in started.model.state_dict().items())
+    assert all(torch.equal(value, state[name]) for name, value in started.ema.model.state_dict().items())
+
+
+def test_old_checkpoints_go_only_after_new_ones_came(tiny):
+    trainer = Trainer(tiny("train.checkpoint_every=1", "train.keep_checkpoints=1"))
+    trainer.run()
+    assert [p.name for p in trainer.folder.checkpoints()] == ["step-00000004.safetensors"]
+
+
+def start(tmp_path, *settings):
+    words = [str(ROOT / "options" / "quickstart.yml"), *TINY, f"output={tmp_path / 'runs'}", "name=cut", *settings]
+    return subprocess.Popen(
+        [sys.executable, "-m", "ttrd3", "train", *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "codes"), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for(path, process, seconds=120):
+    for _ in range(seconds * 20):
+        if path.exists() or process.poll() is not None:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not come")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_and_saves(tmp_path, number):
+    process = start(tmp_path, "train.steps=100000", "train.checkpoint_every=2")
+    wait_for(tmp_path / "runs/cut/checkpoints/step-00000002.safetensors", process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "finishing this step" in err
+    assert "the same command goes on from there" in err
+    assert "Traceback" not in err
+    newest = max((tmp_path / "runs/cut/checkpoints").glob("step-*.safetensors"))
+    stored = checkpoint.load(newest)
+    assert f"stopped after step {stored.step};" in err
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_cuda_asked_for_and_absent(tiny):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(DeviceError, match=r"device: found cuda, but .* 0 CUDA devices.*device=cpu"):
+        Trainer(tiny("device=cuda"))
+
+
+def test_a_damaged_image_stops_the_run_with_its_name(tiny, tmp_path):
+    import shutil
+
+    data = tmp_path / "neon"
+    shutil.copytree(ROOT / "samples" / "neon", data)
+    victim = sorted((data / "train/hr").rglob("*.png"))[0]
+    victim.write_bytes(victim.read_bytes()[:2000])
+    for workers in (0, 1):
+        with pytest.raises(DataError, match=victim.name) as error:
+            Trainer(tiny(f"data.train.root={data}", f"train.workers={workers}", "train.batch_size=11")).run()
+        assert "Traceback" not in str(error.value)
+        assert not (tmp_path / "runs").exists()  # found before step 0: nothing was written
+
+
+def test_an_impossible_crop_fails_before_step_0(tiny, tmp_path):
+    with pytest.raises(DataError, match="multiples of"):
+        Trainer(tiny("data.train.crop=36", "model.unet.multipliers=[1,1,1,1]")).run()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(tiny):
+    trainer = Trainer(tiny())
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(math.nan)
+    with pytest.raises(UserError, match=r"step 0: the gradient is nan.*lower train.learning_rate"):
+        trainer._train_step(batches(training_loader(TrainingSamples(trainer.data, 1000, seed=1), 2, 0, 0, pin=False)))
+
+
+def test_output_that_cannot_be_written(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"output: .*cannot be written.*Set output to a folder that can be"):
+        Trainer(tiny(f"output={tmp_path / 'file'}")).run()
+
+
+def test_too_little_disk(tiny, monkeypatch):
+    """The free space that the system reports is the one thing replaced: filling a disk is not for a test."""
+    import shutil
+
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(UserError, match=r"0\.00 GB free, but its checkpoints needs about"):
+        Trainer(tiny())
+
+
+def test_learning_rate_follows_its_schedule(tiny):
+    train = tiny("train.steps=100", "train.warmup=9", "train.learning_rate=1.0").train
+    assert [learning_rate(step, train) for step in (0, 4)] == pytest.approx([0.1, 0.5], rel=1e-6)
+    assert train.schedule == "cosine"
+    assert learning_rate(9, train) == pytest.approx(1.0, rel=1e-6)
+    assert learning_rate(9 + 91 // 2, train) == pytest.approx((1 + FLOOR) / 2, rel=0.03)
+    assert learning_rate(100, train) == pytest.approx(FLOOR)
+    constant = train.model_copy(update={"schedule": "constant"})
+    assert {learning_rate(step, constant) for step in range(9, 101)} == {1.0}
+
+
+def test_ema_follows_the_model_and_warms_up():
+    model = torch.nn.Linear(1, 1)
+    ema = EMA(model, decay=0.9)
+    expected = model.weight.item()
+    for n in range(1, 200):
+        with torch.no_grad():
+            model.weight.fill_(float(n))
+        ema.update(model)
+        decay = min(0.9, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * n
+    assert ema.model.weight.item() == pytest.approx(expected, rel=1e-5)

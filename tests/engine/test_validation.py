@@ -1,0 +1,143 @@
+"""Validation: the same numbers however it is run, and what it leaves behind."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+
+from ttrd3.engine.build import build_dataset, build_model, build_process
+from ttrd3.engine.trainer import Trainer
+from ttrd3.engine.validation import make_restorer, make_validator, validate_weights
+from ttrd3.environment import ROOT
+from ttrd3.errors import CheckpointError, UserError
+
+
+@pytest.fixture
+def run(tiny):
+    trainer = Trainer(tiny("train.steps=1"))
+    trainer.run()
+    return trainer
+
+
+def rows_of(folder):
+    with (folder / "per_image.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_training_and_val_agree(run, tiny):
+    found, folder = validate_weights(tiny("train.steps=1", "name=quickstart"))
+    assert folder == run.folder.validation("step-00000001")
+    assert json.loads((folder / "results.json").read_text())["protocol"]["training_steps"] == 1
+    assert found.results.overall()["ttrd3"]["psnr"] > 0
+
+
+def test_what_is_written_is_what_was_measured(run, tiny):
+    _, folder = validate_weights(tiny("data.val.crop=null"))
+    rows = rows_of(folder)
+    assert len(rows) == 2 * 3
+    hr_root = ROOT / "samples/neon/val/hr"
+    for row in rows:
+        hr = np.asarray(Image.open(hr_root / f"{row['image']}.png"))
+        if row["method"] == "ttrd3":
+            sr = np.asarray(Image.open(folder / "images" / f"{row['image']}.png"))
+        else:
+            small = Image.fromarray(hr).resize((64, 64), Image.Resampling.BICUBIC)
+            sr = np.asarray(small.resize((256, 256), Image.Resampling.BICUBIC))
+        assert float(row["psnr"]) == pytest.approx(peak_signal_noise_ratio(hr, sr, data_range=255), rel=1e-9)
+        assert row["reference"]
+    results = json.loads((folder / "results.json").read_text())
+    for method in ("bicubic", "ttrd3"):
+        mean = np.mean([float(row["psnr"]) for row in rows if row["method"] == method])
+        assert results[method]["psnr"] == pytest.approx(mean)
+    assert len(list((folder / "pictures").glob("*.png"))) == 2  # one picture and the overview
+
+
+def test_the_result_depends_on_the_seed_and_not_on_the_batch(run, tiny):
+    def psnr(*settings):
+        _, folder = validate_weights(tiny(f"weights={run.folder.weights}", "sampling.eta=0.7", *settings))
+        return {row["image"]: float(row["psnr"]) for row in rows_of(folder) if row["method"] == "ttrd3"}
+
+    alone = psnr("val.batch_size=1")
+    assert psnr("val.batch_size=1") == alone
+    together = psnr("val.batch_size=3")
+    assert together.keys() == alone.keys()
+    for name, value in alone.items():  # convolutions may round otherwise in another batch: never by a visible amount
+        assert together[name] == pytest.approx(value, abs=1e-3)
+    assert psnr("val.batch_size=1", "seed=11") != alone
+
+
+def test_no_reference_and_no_pictures(run, tiny):
+    _, folder = validate_weights(tiny("data.val.reference=none", "val.pictures=0", "val.save_images=false"))
+    assert all(row["reference"] == "" for row in rows_of(folder))
+    assert sorted(p.name for p in folder.iterdir()) == ["per_image.csv", "results.json", "results.md"]
+
+
+def test_missing_weights_say_how_to_get_them(tiny, tmp_path):
+    with pytest.raises(CheckpointError, match=r"no weights yet. Train them .*weights=FILE"):
+        validate_weights(tiny())
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: there is no such file"):
+        validate_weights(tiny(f"weights={tmp_path / 'a.safetensors'}"))
+
+
+def test_weights_of_another_architecture(run, tiny):
+    with pytest.raises(CheckpointError, match=r"model.unet.type: '1Net-A' in the file, '2Net' in the options"):
+        validate_weights(tiny("model.unet.type=2Net"))
+    with pytest.raises(CheckpointError, match=r"diffusion.objective: 'pred_res_noise' in the file, 'pred_res' in"):
+        validate_weights(tiny("diffusion.objective=pred_res", "losses=[{type: posterior}]"))
+
+
+def test_a_validation_that_fails_leaves_the_former_results(run, tiny, monkeypatch):
+    folder = run.folder.validation("step-00000001")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    validator = make_validator(tiny(), torch.device("cpu"))
+    options = tiny()
+
+    class Failing:
+        calls = 0
+
+        def __call__(self, *arguments):
+            self.calls += 1
+            if self.calls == 2:
+                raise KeyboardInterrupt
+            return arguments[0]
+
+    with pytest.raises(KeyboardInterrupt):
+        validator.run(Failing(), folder, {})
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert not list(folder.parent.glob(".*"))
+    assert options.name == "quickstart"
+
+
+def test_images_of_different_sizes_in_one_batch(run, tiny, tmp_path):
+    import shutil
+
+    data = tmp_path / "mixed"
+    shutil.copytree(ROOT / "samples/neon", data)
+    for name in ("manifest.json", "tiles.csv"):
+        (data / name).unlink()
+    options = tiny("data.val.crop=null", "val.batch_size=2", "data.val.reference=none")
+    dataset = build_dataset(options.data.val, options.seed)
+    assert len(dataset) == 3
+    with pytest.raises(UserError):
+        build_dataset(tiny(f"data.val.root={data}").data.val, 1)
+
+
+def test_restoring_one_image_is_independent_of_its_neighbours(tiny):
+    options = tiny("sampling.eta=1.0")
+    torch.manual_seed(5)
+    model = build_model(options.model, options.diffusion).eval()
+    restorer = make_restorer(options, model, build_process(options.diffusion))
+    up, reference, degraded = (torch.rand(3, 3, 32, 32) for _ in range(3))
+    has = torch.tensor([True, False, True])
+    whole = restorer(up, reference, degraded, has, ["a", "b", "c"])
+    assert whole.min() >= 0
+    assert whole.max() <= 1
+    one = slice(1, 2)
+    alone = restorer(up[one], reference[one], degraded[one], has[one], ["b"])
+    torch.testing.assert_close(alone, whole[one], rtol=0, atol=1e-5)
+    without = restorer(up[one], None, None, None, ["b"])
+    torch.testing.assert_close(without, alone, rtol=0, atol=1e-5)
