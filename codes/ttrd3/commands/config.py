@@ -1,8 +1,8 @@
 """Check an options file and print the resolved options, defaults included; or write the schema for editors.
 
-  ttrd3 config options/TTRD3.yml train.steps=1000
-  ttrd3 config --schema > options/schema.json
-  ttrd3 config --describe
+ttrd3 config options/TTRD3.yml train.steps=1000
+ttrd3 config --schema > options/schema.json
+ttrd3 config --describe
 """
 
 import argparse

@@ -85,9 +85,7 @@ def _read(name: str, path: Path) -> dict[str, Tensor]:
             f"get it from {TRUNKS[name].url}, or set the loss's `file` to null to download it."
         ) from None
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path}: cannot be read as PyTorch weights of {name} ({str(error).splitlines()[0]})"
-        ) from None
+        raise UserError(f"{path}: cannot be read as PyTorch weights of {name} ({str(error).splitlines()[0]})") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: holds no state dict of {name}, but {type(state).__name__}")
     return state
