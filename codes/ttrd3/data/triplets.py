@@ -40,7 +40,7 @@ class TripletDataset:
     def __init__(
         self,
         root: str,
-        split: Literal["train", "val", "test", "ref"] = "train",
+        split: Literal["train", "val", "test", "ref"],
         reference: Literal["same_class", "paired", "none"] = "same_class",
         reference_split: Literal["auto", "train", "ref"] = "auto",
         reference_dropout: Probability = 0.0,

@@ -1,5 +1,6 @@
 """Batches for training and validation; a damaged image stops the run with its own message, also from a worker."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ttrd3.data.streams import CounterSampler, TrainingStream, ValidationView
 from ttrd3.data.triplets import TripletDataset
+from ttrd3.engine.interrupts import SIGNALS
 from ttrd3.errors import DataError, UserError
 
 _DIFFUSION = 4  # keeps time steps and noise independent of the data's draws of the same seed (data/streams.py)
@@ -65,7 +67,7 @@ def training_loader(samples: TrainingSamples, batch_size: int, start: int, worke
     """Endless batches of samples number start, start + 1, ..."""
     return DataLoader(
         samples, batch_size, sampler=CounterSampler(start), collate_fn=_collate, num_workers=workers, pin_memory=pin,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=4 if workers else None, worker_init_fn=_leave_signals_to_the_main_process,
     )  # fmt: skip
 
 
@@ -89,6 +91,12 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
 def image(batch: Batch, key: str, device: torch.device) -> Tensor:
     """uint8 images of a batch -> float32 (N, 3, H, W) in [0, 1] on `device`."""
     return batch[key].to(device, non_blocking=True).float() / 255
+
+
+def _leave_signals_to_the_main_process(_worker: int) -> None:
+    """A terminal's Ctrl-C and a scheduler's SIGTERM reach the whole process group; the main process ends workers."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _collate(samples: list[Batch | Failure]) -> Batch | Failure:

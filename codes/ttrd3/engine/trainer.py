@@ -42,13 +42,13 @@ class Trainer:
         self.options = options
         self.folder = RunFolder(options)
         self.device = build.build_device(options.device)
+        self.data = build.build_dataset(options.data.train, options.seed)
+        self.validator = make_validator(options, self.device)
         torch.manual_seed(options.seed)
         self.model = build.build_model(options.model, options.diffusion).to(self.device)
         self.process = build.build_process(options.diffusion).to(self.device)
         self.objective = OBJECTIVES[options.diffusion.objective]
         self.losses = build.build_losses(options, self.device)
-        self.data = build.build_dataset(options.data.train, options.seed)
-        self.validator = make_validator(options, self.device)
         train = options.train
         self.adam = torch.optim.Adam(self.model.parameters(), train.learning_rate, tuple(train.betas))
         self.ema = EMA(self.model, train.ema_decay)

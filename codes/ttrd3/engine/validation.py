@@ -55,6 +55,8 @@ def validate_weights(options: Options) -> tuple[Validation, Path]:
     Raises:
         UserError: Weights that are missing or do not fit, data or a device that cannot be used.
     """
+    device = build.build_device(options.device)
+    validator = make_validator(options, device)
     folder = RunFolder(options)
     path = input_path(options.weights) if options.weights is not None else folder.weights
     if options.weights is None and not path.is_file():
@@ -62,11 +64,9 @@ def validate_weights(options: Options) -> tuple[Validation, Path]:
             f"{path}: there are no weights yet. Train them (`sh train.sh` with the same options), "
             "or give others with weights=FILE."
         )
-    device = build.build_device(options.device)
     model = build.build_model(options.model, options.diffusion)
     stored = checkpoint.load_weights(model, path, options)
     model.to(device).eval()
-    validator = make_validator(options, device)
     restorer = make_restorer(options, model, build.build_process(options.diffusion).to(device))
     label = step_label(stored.step) if options.weights is None else path.stem
     described = protocol(options, path.name, stored.step)
