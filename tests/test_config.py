@@ -13,6 +13,7 @@ from ttrd3.environment import ROOT
 from ttrd3.errors import ConfigError
 from ttrd3.networks.variants import UNETS
 from ttrd3.registry import Registry, schema_of
+from ttrd3.reports.options_table import options_table
 
 FILES = sorted((ROOT / "options").glob("*.yml"))
 QUICK = str(ROOT / "options" / "quickstart.yml")
@@ -55,6 +56,16 @@ def test_the_schema_for_editors_accepts_every_shipped_file(path):
 def test_the_schema_for_editors_is_up_to_date():
     stored = json.loads((ROOT / "options" / "schema.json").read_text())
     assert stored == Options.model_json_schema(), "run: ttrd3 config --schema > options/schema.json"
+
+
+def test_the_page_of_options_is_up_to_date():
+    stored = (ROOT / "options" / "README.md").read_text()
+    assert stored == options_table(Options.model_json_schema()) + "\n", (
+        "run: ttrd3 config --describe > options/README.md"
+    )
+    for name, _ in config.flatten(load_options([QUICK]).model_dump()):
+        if not name.startswith(("losses", "val.metrics")) and not name.endswith("type"):
+            assert f"{name.rsplit('.', 1)[-1]}`" in stored
 
 
 def test_the_schema_for_editors_refuses_what_we_refuse():

@@ -3,28 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from networks.plain import plain_similarity, plain_transfer
 
 from ttrd3.networks.matching import match
 from ttrd3.networks.sttg import STTG, at_least
 from ttrd3.networks.transfer import overlap, transfer
 
 UNBOUNDED = 2**40
-
-
-def plain_similarity(lr, reference):
-    """(N, P_lr, P_ref) cosine of unfolded 3x3 patches."""
-    patches = [F.normalize(F.unfold(x, 3, padding=1), dim=1) for x in (lr, reference)]
-    return patches[0].transpose(1, 2) @ patches[1]
-
-
-def plain_transfer(reference, index, weights, grid, s):
-    """Unfolds patches of 3s pixels, takes K for each position, folds them back."""
-    patches = F.unfold(reference, 3 * s, padding=s, stride=s)  # (N, C 9 s s, P_ref)
-    total = sum(
-        weights[:, None, :, k] * patches.gather(2, index[:, None, :, k].expand(-1, patches.shape[1], -1))
-        for k in range(index.shape[2])
-    )
-    return F.fold(total, (grid[0] * s, grid[1] * s), 3 * s, padding=s, stride=s)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 ttrd3 config options/TTRD3.yml train.steps=1000
 ttrd3 config --schema > options/schema.json
-ttrd3 config --describe
+ttrd3 config --describe > options/README.md
 """
 
 import argparse
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options_arguments(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--schema", action="store_true", help="print the JSON schema of option files")
-    what.add_argument("--describe", action="store_true", help="print every option with its default and meaning")
+    what.add_argument("--describe", action="store_true", help="print every option and its meaning as Markdown")
 
 
 def run(args: argparse.Namespace) -> int:

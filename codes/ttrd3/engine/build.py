@@ -1,5 +1,6 @@
 """Options -> networks, process, losses, data, metrics, device."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -51,7 +52,8 @@ def build_losses(options: Options, device: torch.device) -> list[Loss]:
     losses = []
     for number, section in enumerate(options.losses):
         if section.weight > 0:
-            runtime: dict[str, Any] = {"device": device} if section.type == "perceptual" else {}
+            takes_device = "device" in inspect.signature(LOSSES[section.type]).parameters
+            runtime: dict[str, Any] = {"device": device} if takes_device else {}
             losses.append(LOSSES.build(section, f"losses.{number}", **runtime))
     return losses
 

@@ -8,11 +8,14 @@ Schema = dict[str, Any]
 
 
 def options_table(schema: Schema) -> str:
-    """A Markdown table of the options that `schema` (of `Options.model_json_schema()`) describes.
-
-    Options of a chosen `type` stand under `section (type)`.
-    """
-    lines = ["| option | values | default | meaning |", "|---|---|---|---|"]
+    """A Markdown page of the options that `schema` (of `Options.model_json_schema()`) describes."""
+    lines = [
+        "# Every option",
+        "Written by `ttrd3 config --describe`. What only one `type:` takes stands under `section (type)`;",
+        "N is the number of an entry in a list, from 0.",
+        "",
+    ]
+    lines += ["| option | values | default | meaning |", "|---|---|---|---|"]
     for name, values, default, meaning in _rows(schema, schema, ""):
         lines.append(f"| `{name}` | {values} | {default} | {meaning} |")
     return "\n".join(lines)
