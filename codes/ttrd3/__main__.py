@@ -6,6 +6,7 @@ It is imported only when it is asked for, so that `ttrd3 --help` does not wait f
 
 import argparse
 import contextlib
+import errno
 import importlib
 import logging
 import os
@@ -27,6 +28,11 @@ COMMANDS = {
 
 # torch's words on CUDA and on the CPU: neither has an exception class of its own on every device
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|ALLOC_FAILED")
+
+# What the disk may refuse at any moment, wherever a library writes: full, over quota, read-only, forbidden, failing
+DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+WORKER_GONE = re.compile(r"DataLoader worker .*(killed|exited)")  # torch's words, raised wherever the program is
 
 logger = logging.getLogger("ttrd3")
 
@@ -74,6 +80,11 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
         return 130, "\nttrd3: interrupted\n"
     if isinstance(error, UserError):
         return 2, f"ttrd3: error: {error}\n"
+    if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
+        return 2, (
+            f"ttrd3: error: {error.filename or 'a file'}: cannot be read or written ({error.strerror}). "
+            "Choose a folder that can be written and has space left.\n"
+        )
     if isinstance(error, BrokenPipeError) and _stdout_is_closed():
         return 1, ""  # `ttrd3 ... | head` has read enough
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "ttrd3":
@@ -86,6 +97,11 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
         return 2, (
             f"ttrd3: error: out of memory: {cause} Lower train.batch_size (and raise train.accumulation by as much), "
             "val.batch_size or model.unet.width; `ttrd3 doctor` shows the memory that is free.\n"
+        )
+    if isinstance(error, RuntimeError) and WORKER_GONE.search(str(error)):
+        return 2, (
+            "ttrd3: error: a process that loads images was killed, most likely for want of memory. Lower train.workers "
+            "or train.batch_size; the same command again goes on from the newest checkpoint.\n"
         )
     return None
 

@@ -6,7 +6,7 @@ word. Numbers in quotes stay text, and text where a number is expected is an err
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ttrd3.environment import ROOT
 from ttrd3.errors import ConfigError
 
 Key = tuple[str | int, ...]
@@ -33,8 +34,23 @@ for _tag, _pattern, _first in (
     ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(loader.construct_scalar(node)))
+
+
+def _number(kind: type) -> Callable[[_Loader, yaml.ScalarNode], int | float]:
+    def construct(loader: _Loader, node: yaml.ScalarNode) -> int | float:
+        text = loader.construct_scalar(node)
+        try:
+            return kind(text)
+        except ValueError:  # `!!int many`, or thousands of digits
+            raise yaml.constructor.ConstructorError(
+                problem=f"found {text[:20]!r}, expected a number", problem_mark=node.start_mark
+            ) from None
+
+    return construct
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _number(int))
+_Loader.add_constructor("tag:yaml.org,2002:float", _number(float))
 
 
 @dataclass
@@ -62,8 +78,16 @@ def read_yaml(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(_missing_file(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    except IsADirectoryError:
+        there = ", ".join(_option_files(path)) or "none"
+        raise ConfigError(f"{path}: is a folder, expected an options file. Option files there: {there}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: cannot be read as UTF-8 text (byte {error.start} is none), expected YAML. "
+            "Save the options file as UTF-8; weights are given as weights=FILE."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Allow it, or give another file.") from None
     document = Document(None, str(path))
     document.data = _parse(text, document, line_numbers=True)
     if not isinstance(document.data, dict):
@@ -79,9 +103,10 @@ def override(document: Document, settings: Sequence[str]) -> None:
     """
     for setting in settings:
         name, equals, text = setting.partition("=")
-        if not equals or not name:
+        parts = [part.strip() for part in name.split(".")]
+        if not equals or not all(parts):
             raise ConfigError(f"command line: found {setting!r}, expected section.key=value")
-        key: Key = tuple(int(part) if part.isdigit() else part for part in name.split("."))
+        key: Key = tuple(int(part) if part.isdecimal() else part for part in parts)
         place = f"command line ({setting})"
         value = _parse(text, Document(None, place), line_numbers=False)
         target = document.data
@@ -135,8 +160,8 @@ def flatten(data: Any, key: Key = ()) -> Iterator[tuple[str, Any]]:
 
 
 def _parse(text: str, document: Document, line_numbers: bool) -> Any:
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         return None if node is None else _construct(loader, node, (), document, line_numbers)
     except yaml.MarkedYAMLError as error:
@@ -144,9 +169,11 @@ def _parse(text: str, document: Document, line_numbers: bool) -> Any:
         line = f":{mark.line + 1}" if mark and line_numbers else ""
         raise ConfigError(f"{document.source}{line}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{document.source}: not valid YAML: {error}") from None
-    finally:
-        loader.dispose()
+        raise ConfigError(f"{document.source}: not valid YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise ConfigError(
+            f"{document.source}: sections or lists are nested too deeply, or hold themselves (&name and *name)"
+        ) from None
 
 
 def _construct(loader: _Loader, node: yaml.Node, key: Key, document: Document, line_numbers: bool) -> Any:
@@ -158,8 +185,11 @@ def _construct(loader: _Loader, node: yaml.Node, key: Key, document: Document, l
         return loader.construct_object(node)
     data: dict[Any, Any] = {}
     for key_node, value_node in node.value:
-        name = loader.construct_object(key_node)
         place = f"{document.source}:{key_node.start_mark.line + 1}" if line_numbers else document.source
+        name = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+        if not isinstance(name, str):
+            found = repr(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a list or section"
+            raise ConfigError(f"{place}: found {found} as an option's name, expected a word. Quote text with braces.")
         if name in data:
             raise ConfigError(f"{place}: {'.'.join(map(str, (*key, name)))} is given twice; keep one")
         document.places[(*key, name)] = place
@@ -196,7 +226,16 @@ def _problem(model: type[BaseModel], document: Document, details: Any) -> str:
             hint = f". Did you mean {close[0]}?" if close else ""
             place = document.place((*location, "type"))
             return f"{place}: {name}.type: found {details['ctx']['tag']!r}, expected one of: {expected}{hint}"
-    expected = re.sub(r"^Input should be ", "", details["msg"])
+        case "model_type" | "model_attributes_type":
+            expected = "a section with options"
+        case "string_pattern_mismatch":
+            expected = f"text of the form {details['ctx']['pattern']}"
+        case "too_short":
+            expected = f"at least {details['ctx']['min_length']} entries"
+        case "too_long":
+            expected = f"at most {details['ctx']['max_length']} entries"
+        case _:
+            expected = re.sub(r"^Input should be ", "", details["msg"])
     return f"{place}: {name}: found {_kind(value)}, expected {expected}"
 
 
@@ -206,7 +245,7 @@ def _locate(model: Any, data: Any, location: tuple) -> tuple[Key, list[str], Any
     known: list[str] = []
     for part in location:
         model = _strip(model)
-        if get_origin(model) is Union or hasattr(model, "__value__"):
+        if get_origin(model) is Union:
             chosen = [m for m in map(_strip, get_args(model)) if _type_name(m) == part]
             if chosen:
                 model = chosen[0]
@@ -245,7 +284,12 @@ def _kind(value: Any) -> str:
 
 
 def _missing_file(path: Path) -> str:
-    there = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+    there = _option_files(ROOT / "options") | _option_files(path.parent)
     close = difflib.get_close_matches(path.name, there, n=1)
-    hint = f"Did you mean {path.parent / close[0]}?" if close else f"Option files there: {', '.join(there) or 'none'}"
+    hint = f"Did you mean {there[close[0]]}?" if close else f"Option files: {', '.join(map(str, there.values()))}"
     return f"{path}: no such options file. {hint}"
+
+
+def _option_files(folder: Path) -> dict[str, Path]:
+    """Name -> path."""
+    return {path.name: path for path in sorted(folder.glob("*.y*ml"))} if folder.is_dir() else {}

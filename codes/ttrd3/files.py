@@ -70,9 +70,13 @@ def require_free_space(folder: Path, needed: int, purpose: str) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise UserError(
-            f"{folder}: {free / 1e9:.2f} GB free, but {purpose} needs about {needed / 1e9:.2f} GB. "
+            f"{folder}: {_size(free)} free, but {purpose} needs about {_size(needed)}. "
             "Free some space or choose a folder on another disk."
         )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
 
 
 def sha256(path: Path) -> str:

@@ -223,7 +223,7 @@ def test_too_little_disk_is_told_before_the_start(tmp_path, monkeypatch):
     assert bytes_needed(jobs, 32) == 12 * (32 * 32 + 8 * 8) * 3
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)  # no disk can be filled for a test
-    refused(tmp_path, "0.00 GB free", "preparing 3 images")
+    refused(tmp_path, "0.00 MB free", "preparing 3 images")
     assert not (tmp_path / "out/train").exists()
 
 

@@ -239,7 +239,7 @@ def test_too_little_disk(tiny, monkeypatch):
 
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(UserError, match=r"0\.00 GB free, but its checkpoints needs about"):
+    with pytest.raises(UserError, match=r"0\.00 MB free, but keeping checkpoints needs about"):
         Trainer(tiny())
 
 

@@ -120,7 +120,7 @@ def _damaged(path: Path, error: Exception) -> DataError:
     reason = getattr(error, "strerror", None) or error
     return DataError(
         f"{path}: truncated, damaged or not allowed to be read ({reason}); expected a whole image. "
-        "Fetch it again, or leave it out (`ttrd3 prepare --skip-bad`)."
+        "Fetch it again, or leave it out (`ttrd3 prepare --skip-bad`); make a prepared tile again with --overwrite."
     )
 
 

@@ -62,11 +62,12 @@ def prepare(source: Path, out: Path, options: PrepareOptions, *, workers: int, o
     jobs, problems = plan_jobs(listing, out, options)
     if problems and not options.skip_bad:
         raise too_many(problems, f"{source}: nothing was written")
+    # What is deleted for a new start makes room for as much; before it, tiles that are there count as no need.
+    require_free_space(out, bytes_needed(jobs, options.tile), f"preparing {len(jobs)} images")
     require_writable(out, "--out")
     if start_anew:
         remove_prepared(out)
     remove_partial(out)
-    require_free_space(out, bytes_needed(jobs, options.tile), f"preparing {len(jobs)} images")
     write_json(out / PLAN, mark)
 
     result = _run(jobs, workers, options.skip_bad)

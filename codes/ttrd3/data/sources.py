@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,6 +116,7 @@ def _walk(folder: Path) -> tuple[dict[str, Path], list[str]]:
                 images[path.relative_to(folder).as_posix()] = path
             elif not file.startswith("."):
                 ignored.append(path.relative_to(folder).as_posix())
+    _require_plain_names(folder, images)
     _require_one_depth(folder, sorted(images))
     return dict(sorted(images.items())), sorted(ignored)
 
@@ -123,6 +125,16 @@ def _unreadable(error: OSError) -> None:
     raise DataError(
         f"--source: {error.filename} cannot be read ({error.strerror}). Allow it, or give another folder."
     ) from error
+
+
+def _require_plain_names(folder: Path, names: Iterable[str]) -> None:
+    # tiles.csv is UTF-8 with a line per tile; bytes that are not UTF-8 stand in names as lone surrogates.
+    odd = [repr(n) for n in names if len(n.splitlines()) > 1 or any("\ud800" <= c <= "\udfff" for c in n)]
+    if odd:
+        raise DataError(
+            f"{folder}: {len(odd)} images with line breaks or bytes that are not UTF-8 in their names: {some(odd)}. "
+            "Rename them."
+        )
 
 
 def _require_one_depth(folder: Path, names: list[str]) -> None:

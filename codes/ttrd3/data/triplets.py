@@ -84,7 +84,10 @@ class TripletDataset:
         hr, lr = read_rgb(tile.hr), read_rgb(tile.lr)
         require_scale(tile.hr, hr.shape[1::-1], tile.lr, lr.shape[1::-1])
         has_reference = self.reference != "none" and rng.random() >= self.reference_dropout
-        window = draw_window(rng, hr.shape, self.crop)
+        try:
+            window = draw_window(rng, hr.shape, self.crop)
+        except DataError as error:
+            raise DataError(f"{tile.hr}: {error}") from None
         symmetry = 0 if self.augmentation == "none" else draw_symmetry(rng, hr[window].shape)
 
         small = apply_symmetry(lr[lr_window(window)], symmetry)
@@ -149,4 +152,5 @@ def _limited(tiles: list[Tile], limit: int | None, seed: int) -> list[Tile]:
 
 
 def _tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # (H, W, 3) -> (3, H, W)
+    # A copy of its own: torch takes neither Pillow's read-only pixels nor the steps of a turned 1 x 1 image.
+    return torch.from_numpy(image.transpose(2, 0, 1).copy(order="C"))  # (H, W, 3) -> (3, H, W)

@@ -86,7 +86,7 @@ def load(path: Path) -> Stored:
     """
     if not path.is_file():
         there = "it is a folder" if path.is_dir() else "there is no such file"
-        raise CheckpointError(f"{path}: {there}. Expected weights that training wrote (.safetensors).")
+        raise CheckpointError(f"{path}: {there}. Expected weights that training wrote (.safetensors); check the path.")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -100,13 +100,35 @@ def load(path: Path) -> Stored:
         raise CheckpointError(
             f"{path}: is a safetensors file of another program (no TTRD3 header). Expected weights written by ttrd3."
         )
-    if int(header["format"]) > FORMAT:
+    try:
+        found = int(header["format"])
+        if found > FORMAT:
+            raise CheckpointError(
+                f"{path}: has format {found}, written by ttrd3 {header.get('ttrd3')}; this is ttrd3 "
+                f"{__version__}, which knows formats up to {FORMAT}. Update ttrd3."
+            )
+        options = dict(json.loads(header["options"]))
+        return Stored(path, header["kind"], tensors, options, int(header["step"]), int(header["updates"]))
+    except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: has format {header['format']}, written by ttrd3 {header.get('ttrd3')}; this is ttrd3 "
-            f"{__version__}, which knows formats up to {FORMAT}. Update ttrd3."
-        )
-    options = json.loads(header["options"])
-    return Stored(path, header["kind"], tensors, options, int(header["step"]), int(header["updates"]))
+            f"{path}: its header was altered or is damaged ({error!r}). Expected what ttrd3 wrote; copy the file again."
+        ) from None
+
+
+def load_newest(paths: list[Path]) -> Stored:
+    """The first of a run's checkpoints, sorted from the newest on, of which there is at least one.
+
+    Raises:
+        CheckpointError: It is damaged or no checkpoint; says which file to delete to go on.
+    """
+    try:
+        stored = load(paths[0])
+        if stored.kind != CHECKPOINT:
+            raise CheckpointError(f"{paths[0]}: holds weights alone, expected a checkpoint that training wrote.")
+    except CheckpointError as error:
+        way_out = f"go on from {paths[1].name}" if len(paths) > 1 else "start anew"
+        raise CheckpointError(f"{error}\nTo {way_out}, delete {paths[0]} and give the same command again.") from None
+    return stored
 
 
 def require_same_architecture(stored: Stored, options: Options) -> None:
@@ -121,7 +143,7 @@ def require_same_architecture(stored: Stored, options: Options) -> None:
         listed = "\n".join(lines)
         raise CheckpointError(
             f"{stored.path}: belongs to another architecture than the options describe:\n{listed}\n"
-            "Set these options to the file's values, or choose other weights."
+            "Set these options to the file's values, choose other weights, or another name for a new run."
         )
 
 
@@ -139,13 +161,21 @@ def load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """`load_state_dict` whose failure is a message.
 
     Raises:
-        CheckpointError: Names parameters that are missing, unknown or of another shape.
+        CheckpointError: Names parameters that are missing, unknown, of another shape or not finite.
     """
+    damaged = [name for name, value in state.items() if not value.isfinite().all()]
+    if damaged:
+        raise CheckpointError(
+            f"{path}: {len(damaged)} of {len(state)} tensors hold values that are no finite numbers, as {damaged[0]}. "
+            "The file was altered or is damaged; copy it again."
+        )
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        lines = str(error).splitlines()[1:4]
-        raise CheckpointError(f"{path}: does not fit the networks of the options: {' '.join(lines)}") from None
+        lines = " ".join(line.strip() for line in str(error).splitlines()[1:4])
+        raise CheckpointError(
+            f"{path}: does not fit the networks of the options: {lines} The file was altered; copy it again."
+        ) from None
 
 
 def load_weights(model: TTRD3, path: Path, options: Options) -> Stored:
@@ -168,4 +198,7 @@ def _save(path: Path, kind: str, tensors: dict[str, Tensor], options: Options, s
     # Copies, because safetensors refuses tensors that are not contiguous.
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(path) as temporary:
-        save_file(whole, temporary, header)
+        try:
+            save_file(whole, temporary, header)
+        except SafetensorError as error:  # its word for a full disk
+            raise OSError(str(error)) from error

@@ -2,12 +2,17 @@
 
 import logging
 import math
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
+
+from ttrd3.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +30,7 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, every: int, images_per_step: int, start: int, steps: int, bar: tqdm):
+        self.folder = folder
         self.writer = SummaryWriter(folder, purge_step=start + 1)
         self.every = every
         self.images_per_step = images_per_step
@@ -35,10 +41,16 @@ class RunLog:
         self._since = time.perf_counter()
 
     def __enter__(self) -> "RunLog":
+        # Where TensorBoard cannot write, its thread ends with a traceback; its next call fails too, which is enough.
+        self._hook, threading.excepthook = threading.excepthook, self._thread_ended
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.writer.close()
+        try:
+            with self._writing():
+                self.writer.close()
+        finally:
+            threading.excepthook = self._hook
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Take the values of optimiser step number `step` (from 1)."""
@@ -55,24 +67,39 @@ class RunLog:
 
     def validation(self, step: int, means: dict[str, dict[str, float]], pictures: dict[str, np.ndarray]) -> None:
         """Write mean metrics of each method, {method: {metric: value}}, and pictures by image name."""
-        for method, values in means.items():
-            for name, value in values.items():
-                self.writer.add_scalar(f"validation/{name}/{method}", value, step)
-        for name, picture in pictures.items():
-            self.writer.add_image(f"validation/{name}", picture, step, dataformats="HWC")
+        with self._writing():
+            for method, values in means.items():
+                for name, value in values.items():
+                    self.writer.add_scalar(f"validation/{name}/{method}", value, step)
+            for name, picture in pictures.items():
+                self.writer.add_image(f"validation/{name}", picture, step, dataformats="HWC")
 
     def _write(self, step: int) -> None:
         seconds = time.perf_counter() - self._since
         means = {name: value / self._count for name, value in self._sums.items()}
         speed = self._count * self.images_per_step / seconds
         means["train/images_per_second"] = speed
-        for name, value in means.items():
-            self.writer.add_scalar(name, value, step)
+        with self._writing():
+            for name, value in means.items():
+                self.writer.add_scalar(name, value, step)
         left = duration((self.steps - step) * seconds / self._count)
         loss = means["loss/total"]
         self.bar.set_postfix_str(f"loss {loss:.4g}, {speed:.2f} images/s")
         logger.info("step %d of %d: loss %.4g, %.2f images/s, %s left", step, self.steps, loss, speed, left)
         self._sums, self._count, self._since = {}, 0, time.perf_counter()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: cannot be written ({error.strerror}). Free some space, or change output."
+            ) from error
+
+    def _thread_ended(self, ending: threading.ExceptHookArgs) -> None:
+        if not isinstance(ending.exc_value, OSError):
+            self._hook(ending)
 
 
 def duration(seconds: float) -> str:

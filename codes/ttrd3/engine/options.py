@@ -108,7 +108,10 @@ def load_options(words: list[str]) -> Options:
     """
     files = [word for word in words if "=" not in word]
     if len(files) > 1:
-        raise ConfigError(f"command line: found {len(files)} option files ({', '.join(files)}), expected at most one")
+        raise ConfigError(
+            f"command line: found {len(files)} option files ({', '.join(files)}), expected at most one. "
+            "A setting is one word with = and no spaces, as train.steps=1000."
+        )
     path = find_options_file(files[0]) if files else DEFAULT_FILE
     options = config.load(Options, path, [word for word in words if "=" in word])
     _check_together(options, path)

@@ -4,6 +4,7 @@ import json
 import logging
 import platform
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import torch
 
 from ttrd3 import __version__, config, environment
 from ttrd3.engine.options import Options
+from ttrd3.errors import UserError
 from ttrd3.files import require_writable, write_text
 from ttrd3.paths import output_path
 
@@ -29,8 +31,9 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
 
     def create(self) -> None:
-        """Make the folder, proving that it can be written."""
-        require_writable(self.path, "output")
+        """Make the folder and those that training fills, proving that they can be written."""
+        for folder in (self.path, self.tensorboard, self.path / "checkpoints"):
+            require_writable(folder, "output")
 
     def checkpoint(self, step: int) -> Path:
         """Where the checkpoint of `step` goes."""
@@ -63,7 +66,7 @@ class RunFolder:
     @contextmanager
     def logging(self) -> Iterator[None]:
         """Append what is logged meanwhile to train.log, with times, whatever the terminal shows of it."""
-        handler = logging.FileHandler(self.log, encoding="utf-8")
+        handler = _LogFile(self.log)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         handler.setLevel(logging.INFO)
         package = logging.getLogger("ttrd3")
@@ -77,6 +80,25 @@ class RunFolder:
             package.setLevel(former)
             package.removeHandler(handler)
             handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that, where it cannot be written, says so as any other file does, not by a traceback a line."""
+
+    def __init__(self, path: Path):
+        try:
+            super().__init__(path, encoding="utf-8")
+        except OSError as error:
+            raise self._unwritable(path, error) from error
+
+    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        error = sys.exception()
+        raise self._unwritable(Path(self.baseFilename), error) from error
+
+    @staticmethod
+    def _unwritable(path: Path, error: BaseException | None) -> UserError:
+        reason = getattr(error, "strerror", None) or error
+        return UserError(f"{path}: cannot be written ({reason}). Free some space, or set output to another folder.")
 
 
 def step_label(step: int) -> str:

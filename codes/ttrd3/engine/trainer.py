@@ -5,6 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ class Trainer:
         self._resume_or_start()
         size = sum(p.numel() * p.element_size() for p in self.model.parameters())
         # Model, average and Adam's two moments per checkpoint; one more is there while it is written.
-        require_free_space(self.folder.path, 4 * size * (train.keep_checkpoints + 1), "its checkpoints")
+        require_free_space(self.folder.path, 4 * size * (train.keep_checkpoints + 1), "keeping checkpoints")
 
     def run(self) -> Validation | None:
         """Train to the last step and validate; None if interrupted, or if all of that was done before."""
@@ -149,17 +150,19 @@ class Trainer:
         return {loss.name: loss(step) for loss in self.losses}
 
     def _rehearse(self) -> None:
-        """One forward and backward pass, so that what cannot work fails before step 0."""
+        """One forward and backward pass and one sampling step, so that what cannot work fails before step 0."""
         samples = TrainingSamples(self.data, self.process.timesteps, seed=self.options.seed)
         loader = training_loader(samples, self.options.train.batch_size, 0, workers=0, pin=False)
         terms = self._losses(next(batches(loader)))
         sum(loss.weight * terms[loss.name] for loss in self.losses).backward()
         self.adam.zero_grad(set_to_none=True)
+        restorer = make_restorer(self.options, self.ema.model, self.process)
+        self.validator.rehearse(replace(restorer, steps=1))
 
     def _resume_or_start(self) -> None:
         found = self.folder.checkpoints()
         if found:
-            stored = checkpoint.load(found[0])
+            stored = checkpoint.load_newest(found)
             checkpoint.require_same_architecture(stored, self.options)
             checkpoint.restore_checkpoint(stored, self.model, self.ema, self.adam)
             self.step = stored.step

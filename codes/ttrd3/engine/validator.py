@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ttrd3.data.images import write_png
@@ -60,11 +61,10 @@ class Validator:
         That is `results.json`, `per_image.csv`, `results.md`, `pictures/*.png` with `overview.png`, and, if asked for,
         `images/CLASS/NAME.png`. `protocol` is what the tables say besides the metrics' own.
         """
-        samples = ValidationSamples(self.dataset, seed=self.seed)
-        loader = validation_loader(samples, self.batch_size, pin=self.device.type == "cuda")
+        samples, loader = self._loader()
         chosen = set(np.linspace(0, len(samples) - 1, min(self.pictures, len(samples))).round().astype(int).tolist())
-        require_writable(folder.parent, "output")
         require_free_space(folder.parent, len(samples) * 256 * 256 * BYTES_PER_PIXEL, "validation")
+        require_writable(folder.parent, "output")
         found = Validation(Results(self.metrics), protocol)
         number = 0
         bar = tqdm(total=len(samples), desc="validation", unit="image", disable=not sys.stderr.isatty())
@@ -79,6 +79,18 @@ class Validator:
                 write_png(partial / "pictures" / "overview.png", contact_sheet(list(found.pictures.values())))
             found.results.write(partial, protocol)
         return found
+
+    def rehearse(self, restorer: Restorer) -> None:
+        """Restore the first batch and forget it.
+
+        Raises:
+            UserError: Images or options that a validation could not work with.
+        """
+        self._restore(restorer, next(batches(self._loader()[1])))
+
+    def _loader(self) -> tuple[ValidationSamples, DataLoader]:
+        samples = ValidationSamples(self.dataset, seed=self.seed)
+        return samples, validation_loader(samples, self.batch_size, pin=self.device.type == "cuda")
 
     def _restore(self, restorer: Restorer, batch: dict) -> Tensor:
         up, reference, degraded = (image(batch, key, self.device) for key in ("up", "reference", "degraded_reference"))
