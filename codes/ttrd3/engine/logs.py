@@ -31,7 +31,7 @@ class RunLog:
 
     def __init__(self, folder: Path, every: int, images_per_step: int, start: int, steps: int, bar: tqdm):
         self.folder = folder
-        self.writer = SummaryWriter(folder, purge_step=start + 1)
+        self.start = start
         self.every = every
         self.images_per_step = images_per_step
         self.steps = steps
@@ -43,6 +43,14 @@ class RunLog:
     def __enter__(self) -> "RunLog":
         # Where TensorBoard cannot write, its thread ends with a traceback; its next call fails too, which is enough.
         self._hook, threading.excepthook = threading.excepthook, self._thread_ended
+        before = set(threading.enumerate())
+        try:
+            with self._writing():
+                self.writer = SummaryWriter(self.folder, purge_step=self.start + 1)
+        except UserError:
+            self._restore_hook(set(threading.enumerate()) - before)
+            raise
+        self._threads = set(threading.enumerate()) - before
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -50,7 +58,7 @@ class RunLog:
             with self._writing():
                 self.writer.close()
         finally:
-            threading.excepthook = self._hook
+            self._restore_hook(self._threads)
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Take the values of optimiser step number `step` (from 1)."""
@@ -96,6 +104,11 @@ class RunLog:
             raise UserError(
                 f"{self.folder}: cannot be written ({error.strerror}). Free some space, or change output."
             ) from error
+
+    def _restore_hook(self, threads: set[threading.Thread]) -> None:
+        for thread in threads:  # a thread that failed may not have called the hook yet
+            thread.join(timeout=5)
+        threading.excepthook = self._hook
 
     def _thread_ended(self, ending: threading.ExceptHookArgs) -> None:
         if not isinstance(ending.exc_value, OSError):
