@@ -96,7 +96,8 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
         cause = str(error).partition("\n")[0] or "Python found no more RAM"
         return 2, (
             f"ttrd3: error: out of memory: {cause} Lower train.batch_size (and raise train.accumulation by as much), "
-            "val.batch_size or model.unet.width; `ttrd3 doctor` shows the memory that is free.\n"
+            "data.train.crop, val.batch_size or model.transfer.matching_memory; preparing data, lower --workers. "
+            "`ttrd3 doctor` shows the memory that is free.\n"
         )
     if isinstance(error, RuntimeError) and WORKER_GONE.search(str(error)):
         return 2, (
@@ -147,7 +148,9 @@ def _logging(level: int) -> Iterator[None]:
     """Show the package's messages on stderr, plain; other libraries keep their own settings."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
-    handler.setLevel(level)  # not the logger's: a run's log file has everything whatever the terminal shows
+    # A filter, because progress bars put a handler of their own in this one's place and keep only its filters; and not
+    # the logger's level, because a run's log file has everything whatever the terminal shows.
+    handler.addFilter(lambda record: record.levelno >= level)
     former = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)

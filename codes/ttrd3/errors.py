@@ -21,4 +21,4 @@ class CheckpointError(UserError):
 
 
 class DeviceError(UserError):
-    """A device that was asked for and is not there, or that ran out of memory."""
+    """A device that was asked for and is not there."""

@@ -16,7 +16,7 @@ def root(tmp_path_factory):
 
 
 def dataset(root, **options):
-    return TripletDataset(root, augmentation="separate", crop=32, reference_dropout=0.2, **options, seed=0)
+    return TripletDataset(root, "train", augmentation="separate", crop=32, reference_dropout=0.2, **options, seed=0)
 
 
 def same(a, b) -> bool:

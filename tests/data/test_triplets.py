@@ -56,8 +56,8 @@ def test_a_sample_is_what_lies_on_the_disk():
 
 def test_without_reference_there_are_zeros():
     for dataset in (
-        TripletDataset(NEON, reference="none", seed=0),
-        TripletDataset(NEON, reference_dropout=1.0, seed=0),
+        TripletDataset(NEON, "train", reference="none", seed=0),
+        TripletDataset(NEON, "train", reference_dropout=1.0, seed=0),
     ):
         sample = dataset.sample(0, generator())
         assert sample["has_reference"] is False
@@ -68,7 +68,7 @@ def test_without_reference_there_are_zeros():
 
 
 def test_dropout_leaves_out_its_share(tmp_path):
-    dataset = TripletDataset(str(prepared(tmp_path, {"a": 2})), reference_dropout=0.3, seed=0)
+    dataset = TripletDataset(str(prepared(tmp_path, {"a": 2})), "train", reference_dropout=0.3, seed=0)
     kept = sum(dataset.sample(0, generator(seed))["has_reference"] for seed in range(400))
     assert abs(kept / 400 - 0.7) < 0.07  # three standard deviations
 
@@ -76,7 +76,7 @@ def test_dropout_leaves_out_its_share(tmp_path):
 @pytest.mark.parametrize("augmentation", ["none", "joint", "separate"])
 def test_augmentation_turns_hr_and_lr_alike_and_the_reference_as_asked(tmp_path, augmentation):
     root = prepared(tmp_path, {"a": 2})
-    dataset = TripletDataset(str(root), augmentation=augmentation, seed=0)
+    dataset = TripletDataset(str(root), "train", augmentation=augmentation, seed=0)
     hr, reference = (read_rgb(root / f"train/hr/a/a0{number}.png") for number in (0, 1))
     pairs = set()
     for seed in range(150):
@@ -109,7 +109,7 @@ def place(image: np.ndarray, part: np.ndarray) -> tuple[int, int]:
 
 def test_crop_cuts_hr_and_lr_at_one_place_and_the_reference_at_its_own(tmp_path):
     root = prepared(tmp_path, {"a": 2}, side=48)
-    dataset = TripletDataset(str(root), crop=16, seed=0)
+    dataset = TripletDataset(str(root), "train", crop=16, seed=0)
     hr, reference = (read_rgb(root / f"train/hr/a/a0{number}.png") for number in (0, 1))
     places = set()
     for seed in range(30):
@@ -127,7 +127,7 @@ def test_crop_cuts_hr_and_lr_at_one_place_and_the_reference_at_its_own(tmp_path)
 
 def test_paired_takes_the_partner_and_the_same_window(tmp_path):
     root = paired_folder(tmp_path, side=48)
-    dataset = TripletDataset(str(root), reference="paired", crop=16, seed=0)
+    dataset = TripletDataset(str(root), "train", reference="paired", crop=16, seed=0)
     for index, name in enumerate("abc"):
         hr, reference = (read_rgb(root / f"train/{kind}/images/{name}.png") for kind in ("hr", "ref"))
         sample = dataset.sample(index, generator(index))
@@ -136,7 +136,7 @@ def test_paired_takes_the_partner_and_the_same_window(tmp_path):
 
 
 def test_every_other_image_of_the_class_is_drawn_and_never_the_image_itself(tmp_path):
-    dataset = TripletDataset(str(prepared(tmp_path, {"a": 4, "b": 3})), seed=0)
+    dataset = TripletDataset(str(prepared(tmp_path, {"a": 4, "b": 3})), "train", seed=0)
     for index, tile in enumerate(dataset.tiles):
         drawn = {dataset.sample(index, generator(seed))["reference_name"] for seed in range(60)}
         same = {other.name for other in dataset.tiles if other.class_name == tile.class_name}
@@ -157,7 +157,7 @@ def test_duplicates_are_never_references(tmp_path):
     prepare(
         tmp_path / "raw", tmp_path / "out", PrepareOptions(64, 64, {"val": 0.0, "test": 0.0, "ref": 0.0}), workers=1
     )
-    dataset = TripletDataset(str(tmp_path / "out"), seed=0)
+    dataset = TripletDataset(str(tmp_path / "out"), "train", seed=0)
     for index, tile in enumerate(dataset.tiles):
         drawn = {dataset.sample(index, generator(seed))["reference_name"] for seed in range(30)}
         assert drawn == ({"a/a00", "a/twin_exact", "a/twin_jpeg"} if tile.name == "a/other" else {"a/other"})
@@ -167,11 +167,11 @@ def test_duplicates_in_the_authors_layout_are_found_when_drawn(tmp_path):
     root = authors_folder(tmp_path, {"train": ["a_0", "a_1"], "ref": ["a_7", "a_8"]}, side=64)
     twin = read_rgb(root / "train/hr_64/a_0.png")
     save(root / "ref/hr_64/a_7.png", twin)
-    dataset = TripletDataset(str(root), seed=0)
+    dataset = TripletDataset(str(root), "train", seed=0)
     assert {dataset.sample(0, generator(seed))["reference_name"] for seed in range(30)} == {"a_8"}
     assert {dataset.sample(1, generator(seed))["reference_name"] for seed in range(30)} == {"a_7", "a_8"}
     save(root / "ref/hr_64/a_8.png", twin)
-    lonely = TripletDataset(str(root), seed=0)
+    lonely = TripletDataset(str(root), "train", seed=0)
     with pytest.raises(DataError, match=r"no reference for class a.*reference: none"):
         lonely.sample(0, generator())
 
@@ -180,7 +180,7 @@ def test_overlapping_tiles_of_one_image_are_never_references(tmp_path):
     save(tmp_path / "raw/a/a.png", picture(0, 32, 80))
     options = PrepareOptions(32, 16, {"val": 0.0, "test": 0.0, "ref": 0.0})
     prepare(tmp_path / "raw", tmp_path / "out", options, workers=1)
-    dataset = TripletDataset(str(tmp_path / "out"), seed=0)
+    dataset = TripletDataset(str(tmp_path / "out"), "train", seed=0)
     lefts = [int(tile.name[-4:]) for tile in dataset.tiles]
     assert lefts == [0, 16, 32, 48]
     for index, left in enumerate(lefts):
@@ -213,7 +213,7 @@ def test_reference_split_auto_prefers_ref_and_never_takes_val_or_test(tmp_path):
 
 def test_paired_without_partners_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"reference: paired needs .*train/ref, which is not there"):
-        TripletDataset(str(prepared(tmp_path, {"a": 2})), reference="paired", seed=0)
+        TripletDataset(str(prepared(tmp_path, {"a": 2})), "train", reference="paired", seed=0)
 
 
 @pytest.mark.parametrize("mode", ["same_class", "paired"])
@@ -225,7 +225,7 @@ def test_reference_of_another_size_names_both_files(tmp_path, mode):
         root = prepared(tmp_path, {"a": 2})
         other = root / "train/hr/a/a01.png"
     save(other, picture(9, 48, 32))
-    dataset = TripletDataset(str(root), reference=mode, seed=0)
+    dataset = TripletDataset(str(root), "train", reference=mode, seed=0)
     with pytest.raises(DataError) as error:
         dataset.sample(0, generator())
     for text in (str(other), "32 x 48", str(dataset.tiles[0].hr), "32 x 32"):
@@ -234,7 +234,7 @@ def test_reference_of_another_size_names_both_files(tmp_path, mode):
 
 def test_lr_of_a_wrong_size_and_damaged_files_are_told_by_name(tmp_path):
     root = prepared(tmp_path, {"a": 2})
-    dataset = TripletDataset(str(root), reference="none", seed=0)
+    dataset = TripletDataset(str(root), "train", reference="none", seed=0)
     save(root / "train/lr/a/a00.png", picture(0, 8, 4))
     with pytest.raises(DataError, match=r"lr/a/a00.png: found 4 x 8 pixels"):
         dataset.sample(0, generator())
@@ -248,7 +248,7 @@ def test_limit_takes_so_many_drawn_by_the_seed(tmp_path):
     root = str(prepared(tmp_path, {"a": 8, "b": 8}))
 
     def names(seed, limit=6):
-        return [tile.name for tile in TripletDataset(root, limit=limit, seed=seed).tiles]
+        return [tile.name for tile in TripletDataset(root, "train", limit=limit, seed=seed).tiles]
 
     assert len(names(0)) == 6
     assert names(0) == names(0) == sorted(names(0))

@@ -15,6 +15,7 @@ from helpers import TINY, relative_error
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ttrd3.__main__ import main
 from ttrd3.diffusion.objectives import OBJECTIVES
 from ttrd3.engine import checkpoint
 from ttrd3.engine.ema import EMA
@@ -22,7 +23,7 @@ from ttrd3.engine.learning_rate import FLOOR, learning_rate
 from ttrd3.engine.loading import TrainingSamples, batches, training_loader
 from ttrd3.engine.trainer import Trainer
 from ttrd3.environment import ROOT
-from ttrd3.errors import CheckpointError, DataError, DeviceError, UserError
+from ttrd3.errors import CheckpointError, ConfigError, DataError, DeviceError, UserError
 
 
 def weights_of(folder):
@@ -36,6 +37,7 @@ def test_a_run_leaves_everything_behind(tiny):
     folder = trainer.folder.path
     assert yaml.safe_load((folder / "options.yml").read_text()) == options.model_dump(mode="json")
     record = json.loads((folder / "environment.json").read_text())
+    (record,) = record
     assert record["seed"] == options.seed
     assert record["packages"]["torch"] == torch.__version__.split("+")[0]
     assert "step 4 of 4: loss" in (folder / "train.log").read_text()
@@ -141,10 +143,89 @@ def test_resuming_as_another_architecture_lists_what_differs(tiny):
     assert "model.encoder.block: 'paper' in the file, 'released' in the options" in str(error.value)
 
 
+def test_a_run_that_leaves_an_output_untrained_resumes(tiny):
+    """Without a loss on the noise, 1Net-B's second decoder has no gradient, and Adam no state for it."""
+    settings = ("model.unet.type=1Net-B", "losses=[{type: l1, of: residual}]", "train.schedule=constant")
+    Trainer(tiny(*settings, "train.steps=2")).run()
+    resumed = Trainer(tiny(*settings, "train.steps=3"))
+    assert resumed.step == 2
+    resumed.run()
+    assert resumed.finished
+
+
+def test_what_changes_no_result_may_change_on_resume(tiny):
+    Trainer(tiny("train.steps=2")).run()
+    assert Trainer(tiny("model.transfer.matching_memory=1")).step == 2
+
+
+def test_each_session_is_recorded(tiny):
+    Trainer(tiny("train.steps=2")).run()
+    trainer = Trainer(tiny())
+    trainer.run()
+    Trainer(tiny()).run()  # finished: adds nothing
+    record = json.loads((trainer.folder.path / "environment.json").read_text())
+    assert [session["from_step"] for session in record] == [0, 2]
+
+
+def test_a_lost_weights_file_comes_back(tiny):
+    trainer = Trainer(tiny())
+    trainer.run()
+    expected = weights_of(trainer.folder.path)
+    trainer.folder.weights.unlink()
+    Trainer(tiny()).run()
+    found = weights_of(trainer.folder.path)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_few_steps_still_leave_trained_weights(tiny):
+    trainer = Trainer(tiny("train.ema_every=100"))
+    before = {name: value.clone() for name, value in trainer.ema.model.state_dict().items()}
+    trainer.run()
+    after = weights_of(trainer.folder.path)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_written_files_are_as_readable_as_others(tiny, tmp_path):
+    trainer = Trainer(tiny("train.steps=1"))
+    trainer.run()
+    (tmp_path / "ordinary").touch()
+    modes = {path.stat().st_mode for path in trainer.folder.path.rglob("*.safetensors")}
+    assert modes == {(tmp_path / "ordinary").stat().st_mode}
+
+
+def test_a_signal_while_validating_stops_there_with_everything_saved(tiny, monkeypatch):
+    trainer = Trainer(tiny("train.validate_every=2", "train.checkpoint_every=1000"))
+    restore = trainer.validator._restore
+
+    def restore_and_signal(*arguments):
+        if trainer.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return restore(*arguments)
+
+    monkeypatch.setattr(trainer.validator, "_restore", restore_and_signal)
+    assert trainer.run() is None
+    assert [p.name for p in trainer.folder.checkpoints()] == ["step-00000002.safetensors"]
+    assert not (trainer.folder.path / "validation").exists() or not list((trainer.folder.path / "validation").iterdir())
+
+
+def test_losses_and_metrics_of_one_name_are_refused_before_training(tiny):
+    with pytest.raises(ConfigError, match=r"losses\.1: a second loss called l1_residual"):
+        Trainer(tiny("losses=[{type: l1, of: residual}, {type: l1, of: residual, weight: 2}]"))
+    with pytest.raises(ConfigError, match="two metrics would both be written as 'psnr'"):
+        Trainer(tiny("val.metrics=[{type: psnr}, {type: psnr}]"))
+
+
+def test_quiet_training_is_quiet(tmp_path, capsys):
+    words = ["-q", "train", str(ROOT / "options" / "quickstart.yml"), *TINY, f"output={tmp_path}", "train.steps=2"]
+    assert main(words) == 0
+    assert capsys.readouterr().err == ""
+    assert "step 2 of 2" in (tmp_path / "quickstart" / "train.log").read_text()
+
+
 def test_starting_from_other_weights(tiny):
     source = Trainer(tiny("name=source"))
     source.run()
-    started = Trainer(tiny("name=new", f"weights={source.folder.weights}"))
+    started = Trainer(tiny("name=new", f"train.start_from={source.folder.weights}"))
     assert started.step == 0
     state = weights_of(source.folder.path)
     assert all(torch.equal(value, state[name]) for name, value in started.model.state_dict().items())
@@ -223,7 +304,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run(tiny):
     trainer = Trainer(tiny())
     with torch.no_grad():
         next(trainer.model.parameters()).fill_(math.nan)
-    with pytest.raises(UserError, match=r"step 0: the gradient is nan.*lower train.learning_rate"):
+    with pytest.raises(UserError, match=r"step 1: the gradient is nan.*lower train.learning_rate"):
         trainer._train_step(batches(training_loader(TrainingSamples(trainer.data, 1000, seed=1), 2, 0, 0, pin=False)))
 
 

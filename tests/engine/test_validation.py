@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from ttrd3.engine.build import build_dataset, build_model, build_process
+from ttrd3.engine.build import build_model, build_process
 from ttrd3.engine.trainer import Trainer
 from ttrd3.engine.validation import make_restorer, make_validator, validate_weights
 from ttrd3.environment import ROOT
@@ -29,10 +29,23 @@ def rows_of(folder):
 
 
 def test_training_and_val_agree(run, tiny):
-    found, folder = validate_weights(tiny("train.steps=1", "name=quickstart"))
-    assert folder == run.folder.validation("step-00000001")
-    assert json.loads((folder / "results.json").read_text())["protocol"]["training_steps"] == 1
-    assert found.results.overall()["ttrd3"]["psnr"] > 0
+    found, folder = validate_weights(tiny("train.steps=1"))
+    theirs = run.folder.validation("step-00000001")
+    assert folder != theirs  # val never writes over what training found
+    assert (folder / "per_image.csv").read_text() == (theirs / "per_image.csv").read_text()
+    results = json.loads((theirs / "results.json").read_text())
+    assert found.results.overall()["ttrd3"] == results["ttrd3"]
+    assert results["protocol"]["training_steps"] == 1
+    assert results["protocol"]["data"]["crop"] == 64
+
+
+def test_reference_strength(run, tiny):
+    def psnr(*settings):
+        found, _ = validate_weights(tiny("train.steps=1", *settings))
+        return found.results.overall()["ttrd3"]["psnr"]
+
+    assert psnr("sampling.reference_strength=0") == psnr("data.val.reference=none")
+    assert psnr("sampling.reference_strength=0.5") != psnr() != psnr("sampling.reference_strength=0")
 
 
 def test_what_is_written_is_what_was_measured(run, tiny):
@@ -94,7 +107,6 @@ def test_a_validation_that_fails_leaves_the_former_results(run, tiny, monkeypatc
     folder = run.folder.validation("step-00000001")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     validator = make_validator(tiny(), torch.device("cpu"))
-    options = tiny()
 
     class Failing:
         calls = 0
@@ -109,21 +121,21 @@ def test_a_validation_that_fails_leaves_the_former_results(run, tiny, monkeypatc
         validator.run(Failing(), folder, {})
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert not list(folder.parent.glob(".*"))
-    assert options.name == "quickstart"
 
 
-def test_images_of_different_sizes_in_one_batch(run, tiny, tmp_path):
-    import shutil
-
-    data = tmp_path / "mixed"
-    shutil.copytree(ROOT / "samples/neon", data)
-    for name in ("manifest.json", "tiles.csv"):
-        (data / name).unlink()
-    options = tiny("data.val.crop=null", "val.batch_size=2", "data.val.reference=none")
-    dataset = build_dataset(options.data.val, options.seed)
-    assert len(dataset) == 3
-    with pytest.raises(UserError):
-        build_dataset(tiny(f"data.val.root={data}").data.val, 1)
+def test_images_of_different_sizes_in_one_batch(tiny, tmp_path):
+    """In the authors' layout, which has no manifest, tiles may differ in size."""
+    rng = np.random.default_rng(0)
+    for number, size in enumerate((64, 96)):
+        for folder, side in (("hr_96", size), ("lr_24", size // 4)):
+            path = tmp_path / "data/test" / folder / f"scene_{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
+    options = tiny(f"data.val.root={tmp_path / 'data'}", "data.val.split=test", "data.val.reference=none",
+                   "data.val.crop=null", "val.batch_size=2")  # fmt: skip
+    validator = make_validator(options, torch.device("cpu"))
+    with pytest.raises(UserError, match=r"different sizes \(64 x 64, 96 x 96\).*val.batch_size=1"):
+        validator.rehearse(lambda *arguments: arguments[0])
 
 
 def test_restoring_one_image_is_independent_of_its_neighbours(tiny):

@@ -158,7 +158,7 @@ def _rows(findings: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "", ""
     yield (
         "optional weights",
-        "of the perceptual loss: downloaded at first use, or give its option `weights` a local file",
+        "of the perceptual loss: downloaded at first use, or set its option `file` to a local file",
     )
     for weights in findings["weights"]:
         yield f"trunk {weights['trunk']}", f"{weights['state']} at {weights['path']}"

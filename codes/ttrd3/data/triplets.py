@@ -83,7 +83,8 @@ class TripletDataset:
         tile = self.tiles[index]
         hr, lr = read_rgb(tile.hr), read_rgb(tile.lr)
         require_scale(tile.hr, hr.shape[1::-1], tile.lr, lr.shape[1::-1])
-        has_reference = self.reference != "none" and rng.random() >= self.reference_dropout
+        kept = rng.random() >= self.reference_dropout  # drawn in every mode: the windows below do not depend on it
+        has_reference = self.reference != "none" and kept
         try:
             window = draw_window(rng, hr.shape, self.crop)
         except DataError as error:

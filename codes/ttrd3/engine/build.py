@@ -9,7 +9,7 @@ from ttrd3.data.triplets import TripletDataset
 from ttrd3.diffusion.objectives import OBJECTIVES
 from ttrd3.diffusion.process import DiffusionProcess
 from ttrd3.engine.options import DiffusionOptions, ModelOptions, Options
-from ttrd3.errors import DeviceError
+from ttrd3.errors import ConfigError, DeviceError
 from ttrd3.losses import LOSSES
 from ttrd3.losses.base import Loss
 from ttrd3.metrics import METRICS
@@ -26,13 +26,15 @@ def build_device(name: str) -> torch.device:
         DeviceError: CUDA is asked for and is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"device: found {name}, but this machine offers {torch.cuda.device_count()} CUDA devices to PyTorch. "
             "Use device=auto or device=cpu; `ttrd3 doctor` says what is there."
         )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # pinned memory and library defaults follow it
     return device
 
 
@@ -54,7 +56,13 @@ def build_losses(options: Options, device: torch.device) -> list[Loss]:
         if section.weight > 0:
             takes_device = "device" in inspect.signature(LOSSES[section.type]).parameters
             runtime: dict[str, Any] = {"device": device} if takes_device else {}
-            losses.append(LOSSES.build(section, f"losses.{number}", **runtime))
+            loss = LOSSES.build(section, f"losses.{number}", **runtime)
+            if loss.name in (other.name for other in losses):
+                raise ConfigError(
+                    f"losses.{number}: a second loss called {loss.name}: the two could not be told apart in the log. "
+                    "Keep one, with the sum of the weights."
+                )
+            losses.append(loss)
     return losses
 
 

@@ -5,6 +5,7 @@ moments `adam.exp_avg.*`, `adam.exp_avg_sq.*`, so that training goes on exactly 
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ttrd3.networks.model import TTRD3
 FORMAT = 1
 WEIGHTS, CHECKPOINT = "ttrd3-weights", "ttrd3-checkpoint"
 SECTIONS = ("model", "diffusion")  # of the options: what weights depend on
+FREE = {"model.transfer.matching_memory"}  # inside these sections, but without influence on the result
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,7 @@ def save_checkpoint(
     tensors |= {f"ema.{name}": value for name, value in ema.model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for moment, value in adam.state.get(parameter, {}).items():
-            if moment != "step":  # the same for all parameters: it is the step of the file
-                tensors[f"adam.{moment}.{name}"] = value
+            tensors[f"adam.{moment}.{name}"] = value
     _save(path, CHECKPOINT, tensors, options, step, ema.updates)
 
 
@@ -69,13 +70,15 @@ def restore_checkpoint(stored: Stored, model: nn.Module, ema: EMA, adam: torch.o
     load_state(model, stored.part("model"), stored.path)
     load_state(ema.model, stored.part("ema"), stored.path)
     ema.updates = stored.updates
-    moments = {moment: stored.part(f"adam.{moment}") for moment in ("exp_avg", "exp_avg_sq")}
+    moments = {moment: stored.part(f"adam.{moment}") for moment in ("step", "exp_avg", "exp_avg_sq")}
     for name, parameter in model.named_parameters():
-        if name not in moments["exp_avg"]:
-            raise CheckpointError(f"{stored.path}: the optimiser's state of {name} is missing; the file is damaged")
-        # Adam moves its state to the parameter's device by itself only in load_state_dict.
-        state = {moment: values[name].to(parameter.device) for moment, values in moments.items()}
-        adam.state[parameter] = state | {"step": torch.tensor(float(stored.step))}
+        there = [moment for moment, values in moments.items() if name in values]
+        if there and len(there) < len(moments):
+            raise CheckpointError(f"{stored.path}: the optimiser's state of {name} is not whole; the file is damaged")
+        if there:  # none where the losses leave an output, and so its parameters, without a gradient
+            state = {moment: values[name] for moment, values in moments.items()}
+            # Adam keeps its step count on the CPU, its moments where the parameter is.
+            adam.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
 
 
 def load(path: Path) -> Stored:
@@ -137,7 +140,7 @@ def require_same_architecture(stored: Stored, options: Options) -> None:
     Raises:
         CheckpointError: Lists each option that differs, with both values.
     """
-    differences = changed_options(stored, options, SECTIONS)
+    differences = [found for found in changed_options(stored, options, SECTIONS) if found[0] not in FREE]
     if differences:
         lines = (f"  {name}: {theirs!r} in the file, {ours!r} in the options" for name, theirs, ours in differences)
         listed = "\n".join(lines)
@@ -195,10 +198,18 @@ def _save(path: Path, kind: str, tensors: dict[str, Tensor], options: Options, s
         "step": str(step),
         "updates": str(updates),
     }
-    # Copies, because safetensors refuses tensors that are not contiguous.
+    # safetensors refuses tensors that are not contiguous.
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(path) as temporary:
         try:
             save_file(whole, temporary, header)
         except SafetensorError as error:  # its word for a full disk
             raise OSError(str(error)) from error
+        temporary.chmod(0o666 & ~_umask())  # safetensors makes its files private
+
+
+def _umask() -> int:
+    """The permissions that new files are denied; the system tells it only while it is set."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

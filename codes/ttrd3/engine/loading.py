@@ -108,6 +108,6 @@ def _collate(samples: list[Batch | Failure]) -> Batch | Failure:
         named = ", ".join(f"{w} x {h}" for h, w in sorted(sizes))
         return Failure(
             f"one batch holds images of different sizes ({named}), e.g. {samples[0]['name']}. "
-            "Set data.train.crop to a size that all have, or prepare tiles of one size."
+            "Set data.train.crop (in validation val.batch_size=1), or prepare tiles of one size."
         )
     return default_collate(samples)

@@ -1,6 +1,5 @@
 """Everything an option file may say: one class a section, assembled from the signatures of what is registered."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -16,6 +15,7 @@ from ttrd3.metrics import METRICS
 from ttrd3.networks.mfab import ENCODERS
 from ttrd3.networks.sttg import TRANSFERS
 from ttrd3.networks.variants import UNETS
+from ttrd3.paths import input_path
 from ttrd3.registry import PositiveInt, Probability, Section, schema_of
 
 DEFAULT_FILE = ROOT / "options" / "TTRD3.yml"
@@ -43,6 +43,7 @@ class SamplingOptions(Section):
 
     steps: PositiveInt = Field(10, description="sampling steps K, at most diffusion.timesteps")
     eta: Probability = Field(0.0, description="0 is deterministic given the start noise, 1 is ancestral")
+    reference_strength: Probability = Field(1.0, description="0 ignores the reference, 1 takes it as trained")
 
 
 class DataOptions(Section):
@@ -56,6 +57,7 @@ class TrainOptions(Section):
     """The optimisation."""
 
     steps: PositiveInt = Field(description="optimiser steps in all")
+    start_from: str | None = Field(None, description="weights that a new run starts from; null: none")
     batch_size: PositiveInt = Field(2, description="images per pass")
     accumulation: PositiveInt = Field(1, description="passes per optimiser step")
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="Adam's, at its highest")
@@ -90,7 +92,7 @@ class Options(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
         "auto", description="auto (CUDA where there is one), cpu, cuda or cuda:N"
     )
-    weights: str | None = Field(None, description="val: weights to validate; train: weights to start from")
+    weights: str | None = Field(None, description="what `val` validates; null: what training left in the run folder")
     model: ModelOptions
     diffusion: DiffusionOptions
     sampling: SamplingOptions
@@ -112,30 +114,28 @@ def load_options(words: list[str]) -> Options:
             f"command line: found {len(files)} option files ({', '.join(files)}), expected at most one. "
             "A setting is one word with = and no spaces, as train.steps=1000."
         )
-    path = find_options_file(files[0]) if files else DEFAULT_FILE
-    options = config.load(Options, path, [word for word in words if "=" in word])
-    _check_together(options, path)
+    document = config.read_yaml(input_path(files[0]) if files else DEFAULT_FILE)
+    config.override(document, [word for word in words if "=" in word])
+    options = config.validate(Options, document)
+    _check_together(options, document)
     return options
 
 
-def find_options_file(text: str) -> Path:
-    """A file relative to the working directory, or else to the checkout."""
-    path = Path(text).expanduser()
-    return path if path.exists() or not (ROOT / path).exists() else ROOT / path
-
-
-def _check_together(options: Options, path: Path) -> None:
+def _check_together(options: Options, document: config.Document) -> None:
     if options.sampling.steps > options.diffusion.timesteps:
         raise ConfigError(
-            f"{path}: sampling.steps: found {options.sampling.steps}, expected at most diffusion.timesteps "
-            f"({options.diffusion.timesteps})"
+            f"{document.place(('sampling', 'steps'))}: sampling.steps: found {options.sampling.steps}, "
+            f"expected at most diffusion.timesteps ({options.diffusion.timesteps})"
         )
     outputs = OBJECTIVES[options.diffusion.objective].outputs
     for number, loss in enumerate(options.losses):
         if getattr(loss, "of", None) not in (None, *outputs):
             raise ConfigError(
-                f"{path}: losses.{number}.of: found {loss.of!r}, but the objective {options.diffusion.objective} "
-                f"predicts only: {', '.join(outputs)}. Remove this loss or choose another objective."
+                f"{document.place(('losses', number, 'of'))}: losses.{number}.of: found {loss.of!r}, but the objective "
+                f"{options.diffusion.objective} predicts only: {', '.join(outputs)}. "
+                "Remove this loss or choose another objective."
             )
     if all(loss.weight == 0 for loss in options.losses):
-        raise ConfigError(f"{path}: losses: all weights are 0, so there is nothing to train; set one above 0")
+        raise ConfigError(
+            f"{document.place(('losses',))}: losses: all weights are 0, so there is nothing to train; set one above 0"
+        )

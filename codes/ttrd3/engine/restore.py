@@ -22,6 +22,7 @@ class Restorer:
 
     Attributes:
         steps: Sampling steps K.
+        strength: Factor of the textures: 0 ignores the reference, 1 takes it as trained.
         eta: 0 (deterministic given the start noise) to 1 (ancestral).
         seed: Of the noise; together with the image's name it decides it, so that the batch does not.
     """
@@ -30,6 +31,7 @@ class Restorer:
     process: DiffusionProcess
     objective: Objective
     steps: int
+    strength: float
     eta: float
     seed: int
 
@@ -55,7 +57,9 @@ class Restorer:
             (N, 3, H, W) in [0, 1].
         """
         x_in = 2 * up - 1
-        textures = self.model.encode(up, reference, degraded, has_reference)
+        if self.strength == 0:
+            reference = None
+        textures = [self.strength * t for t in self.model.encode(up, reference, degraded, has_reference)]
         sources = [np.random.default_rng([self.seed, _SAMPLING, zlib.crc32(name.encode())]) for name in names]
 
         def noise() -> Tensor:

@@ -47,10 +47,13 @@ class RunFolder:
         """Where the results of the weights called `label` go."""
         return self.path / "validation" / label
 
-    def describe(self, options: Options, device: torch.device) -> None:
-        """Write the resolved options and the environment: versions, commit, device, seed."""
+    def describe(self, options: Options, device: torch.device, step: int) -> None:
+        """Write the resolved options, and add to the record of environments: versions, commit, device, seed."""
         write_text(self.path / "options.yml", config.to_yaml(options))
+        path = self.path / "environment.json"
+        sessions = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
         record = {
+            "from_step": step,
             "ttrd3": __version__,
             "commit": environment.commit(),
             "seed": options.seed,
@@ -61,7 +64,7 @@ class RunFolder:
             "cpu_threads": torch.get_num_threads(),
             "packages": {pin.name: pin.found for pin in environment.requirements()},
         }
-        write_text(self.path / "environment.json", json.dumps(record, indent=1) + "\n")
+        write_text(path, json.dumps([*sessions, record], indent=1) + "\n")
 
     @contextmanager
     def logging(self) -> Iterator[None]:

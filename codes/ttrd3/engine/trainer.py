@@ -53,25 +53,30 @@ class Trainer:
         train = options.train
         self.adam = torch.optim.Adam(self.model.parameters(), train.learning_rate, tuple(train.betas))
         self.ema = EMA(self.model, train.ema_decay)
-        self.step = 0
+        self.step = self.saved_step = 0
         self._resume_or_start()
         size = sum(p.numel() * p.element_size() for p in self.model.parameters())
         # Model, average and Adam's two moments per checkpoint; one more is there while it is written.
-        require_free_space(self.folder.path, 4 * size * (train.keep_checkpoints + 1), "keeping checkpoints")
+        missing = max(1, train.keep_checkpoints + 1 - len(self.folder.checkpoints()))
+        require_free_space(self.folder.path, 4 * size * missing, "keeping checkpoints")
 
     def run(self) -> Validation | None:
         """Train to the last step and validate; None if interrupted, or if all of that was done before."""
-        self._rehearse()
+        if not self.finished:
+            self._rehearse()
         self.folder.create()
         with self.folder.logging(), Interrupts() as interrupts:
-            self.folder.describe(self.options, self.device)
             self._announce()
-            found = None if self.finished else self._loop(interrupts)
+            found = None
+            if not self.finished:
+                self.folder.describe(self.options, self.device, self.step)
+                found = self._loop(interrupts)
             if not self.finished:
                 logger.warning("stopped after step %d; the same command goes on from there", self.step)
                 return None
+            self._write_weights_if_missing()
             done = (self.folder.validation(step_label(self.step)) / "results.json").exists()
-            return found if done else self._validate()
+            return found if done else self._validate(interrupts)
 
     @property
     def finished(self) -> bool:
@@ -93,17 +98,20 @@ class Trainer:
             while not self.finished and not interrupts.asked:
                 values = self._train_step(stream)
                 self.step += 1
-                if self.step % train.ema_every == 0:
+                if self.step % train.ema_every == 0 or self.finished:
                     self.ema.update(self.model)
                 log.add(self.step, values)
                 started = time.perf_counter()
-                if self.finished or self.step % train.checkpoint_every == 0 or interrupts.asked:
+                due = self.finished or (train.validate_every and self.step % train.validate_every == 0)
+                if due or self.step % train.checkpoint_every == 0 or interrupts.asked:
                     self._save()
-                due = train.validate_every and self.step % train.validate_every == 0
-                if self.finished or (due and not interrupts.asked):
-                    found = self._validate()
-                    log.validation(self.step, found.results.overall(), found.pictures)
+                if due and not interrupts.asked:
+                    found = self._validate(interrupts)
+                    if found is not None:
+                        log.validation(self.step, found.results.overall(), found.pictures)
                 log.pause(time.perf_counter() - started)
+            if self.saved_step != self.step:  # the signal came after the step's own saving
+                self._save()
         return found
 
     def _train_step(self, stream: Iterator[Batch]) -> dict[str, float]:
@@ -113,33 +121,35 @@ class Trainer:
         for group in self.adam.param_groups:
             group["lr"] = rate
         self.adam.zero_grad(set_to_none=True)
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
         for _ in range(train.accumulation):
             terms = self._losses(next(stream))
-            total = sum(loss.weight * terms[loss.name] for loss in self.losses) / train.accumulation
-            total.backward()
-            terms["total"] = total * train.accumulation
+            terms["total"] = sum(loss.weight * terms[loss.name] for loss in self.losses)
+            (terms["total"] / train.accumulation).backward()
             for name, value in terms.items():
-                sums[f"loss/{name}"] = sums.get(f"loss/{name}", 0.0) + value.item() / train.accumulation
+                sums[f"loss/{name}"] = sums.get(f"loss/{name}", 0) + value.detach() / train.accumulation
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm or math.inf)
-        if not norm.isfinite():
+        *means, gradient_norm = torch.stack([*sums.values(), norm]).tolist()  # one wait for the device a step
+        if not math.isfinite(gradient_norm):
             raise UserError(
-                f"step {self.step}: the gradient is {norm.item()}, so the weights would be lost. "
-                f"The newest checkpoint is from before; lower train.learning_rate ({train.learning_rate})."
+                f"step {self.step + 1}: the gradient is {gradient_norm}, which would destroy the weights. Not saved; "
+                f"lower train.learning_rate ({train.learning_rate}) and give the command again."
             )
         self.adam.step()
-        return sums | {"train/gradient_norm": norm.item(), "train/learning_rate": rate}
+        return dict(zip(sums, means, strict=True)) | {"train/gradient_norm": gradient_norm, "train/learning_rate": rate}
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         """The unweighted terms for a batch, by name."""
         hr, up, reference, degraded = (
             image(batch, key, self.device) for key in ("hr", "up", "reference", "degraded_reference")
         )
-        t, noise = batch["t"].to(self.device), batch["noise"].to(self.device)
+        t, noise, has_reference = (
+            batch[key].to(self.device, non_blocking=True) for key in ("t", "noise", "has_reference")
+        )
         x0, x_in = 2 * hr - 1, 2 * up - 1
         residual = x_in - x0
         x_t = self.process.diffuse(x0, residual, noise, t)
-        outputs = self.model(x_t, t, up, reference, degraded, batch["has_reference"].to(self.device))
+        outputs = self.model(x_t, t, up, reference, degraded, has_reference)
         predicted = self.objective.convert(outputs, self.process, x_t, x_in, t, clamp=False)
         step = Step(
             outputs=dict(zip(self.objective.outputs, outputs, strict=True)),
@@ -165,7 +175,7 @@ class Trainer:
             stored = checkpoint.load_newest(found)
             checkpoint.require_same_architecture(stored, self.options)
             checkpoint.restore_checkpoint(stored, self.model, self.ema, self.adam)
-            self.step = stored.step
+            self.step = self.saved_step = stored.step
             if self.step > self.options.train.steps:
                 raise CheckpointError(
                     f"{found[0]}: is at step {self.step}, but train.steps is {self.options.train.steps}. "
@@ -173,8 +183,8 @@ class Trainer:
                 )
             for name, then, now in checkpoint.changed_options(stored, self.options):
                 logger.warning("%s was %r when this run was last saved, now it is %r", name, then, now)
-        elif self.options.weights is not None:
-            stored = checkpoint.load_weights(self.model, input_path(self.options.weights), self.options)
+        elif self.options.train.start_from is not None:
+            stored = checkpoint.load_weights(self.model, input_path(self.options.train.start_from), self.options)
             self.ema.model.load_state_dict(self.model.state_dict())
             logger.info("starts from %s (step %d)", stored.path, stored.step)
 
@@ -189,17 +199,28 @@ class Trainer:
             logger.info("goes on from step %d of %d", self.step, train.steps)
 
     def _save(self) -> None:
+        # Weights first: whatever interrupts, they are never older than the checkpoint that a new start finds.
+        checkpoint.save_weights(self.folder.weights, self.ema, self.options, self.step)
         path = self.folder.checkpoint(self.step)
         checkpoint.save_checkpoint(path, self.model, self.ema, self.adam, self.options, self.step)
-        checkpoint.save_weights(self.folder.weights, self.ema, self.options, self.step)
+        self.saved_step = self.step
         for old in self.folder.checkpoints()[self.options.train.keep_checkpoints :]:
             old.unlink()
 
-    def _validate(self) -> Validation:
-        """Validate the averaged weights as they are now."""
+    def _write_weights_if_missing(self) -> None:
+        """A finished run whose weights file was deleted gets it back from its checkpoint."""
+        if not self.folder.weights.is_file():
+            checkpoint.save_weights(self.folder.weights, self.ema, self.options, self.step)
+
+    def _validate(self, interrupts: Interrupts) -> Validation | None:
+        """Validate the averaged weights as they are now; None if interrupted."""
         restorer = make_restorer(self.options, self.ema.model, self.process)
         described = protocol(self.options, self.folder.weights.name, self.step)
-        found = self.validator.run(restorer, self.folder.validation(step_label(self.step)), described)
+        folder = self.folder.validation(step_label(self.step))
+        found = self.validator.run(restorer, folder, described, lambda: interrupts.asked)
+        if found is None:
+            logger.warning("validation stopped; training is saved at step %d", self.step)
+            return None
         for method, means in found.results.overall().items():
             listed = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
             logger.info("validation at step %d: %s %s", self.step, method, listed)

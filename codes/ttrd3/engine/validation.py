@@ -30,16 +30,15 @@ def make_validator(options: Options, device: torch.device) -> Validator:
 def make_restorer(options: Options, model: TTRD3, process: DiffusionProcess) -> Restorer:
     """A restorer that samples as `sampling` says."""
     objective = OBJECTIVES[options.diffusion.objective]
-    return Restorer(model, process, objective, options.sampling.steps, options.sampling.eta, options.seed)
+    sampling = options.sampling
+    return Restorer(model, process, objective, sampling.steps, sampling.reference_strength, sampling.eta, options.seed)
 
 
 def protocol(options: Options, weights: str, step: int) -> dict:
     """What a table must say besides its metrics."""
     return {
-        "data": f"{options.data.val.root} ({options.data.val.split})",
-        "reference": options.data.val.reference,
-        "sampling_steps": options.sampling.steps,
-        "eta": options.sampling.eta,
+        "data": options.data.val.model_dump(),
+        "sampling": options.sampling.model_dump(),
         "seed": options.seed,
         "weights": weights,
         "training_steps": step,
@@ -68,8 +67,22 @@ def validate_weights(options: Options) -> tuple[Validation, Path]:
     stored = checkpoint.load_weights(model, path, options)
     model.to(device).eval()
     restorer = make_restorer(options, model, build.build_process(options.diffusion).to(device))
-    label = step_label(stored.step) if options.weights is None else path.stem
     described = protocol(options, path.name, stored.step)
     logger.info("validating %s (step %d) on %d images, on %s", path, stored.step, len(validator.dataset), device)
-    where = folder.validation(label)
+    where = folder.validation(_label(options, path, stored.step))
     return validator.run(restorer, where, described), where
+
+
+def _label(options: Options, weights: Path, step: int) -> str:
+    """A folder name that tells validations of one run apart: weights, data, reference, sampling, seed.
+
+    Training itself uses the step alone, so that `val` never writes over what training found.
+    """
+    data, sampling = options.data.val, options.sampling
+    own = options.weights is None
+    parts = [step_label(step)] if own else [f"{weights.parent.name}-{weights.stem}", step_label(step)]
+    parts += [data.split, data.reference, f"{sampling.steps}steps", f"seed{options.seed}"]
+    parts += [f"eta{sampling.eta:g}"] if sampling.eta else []
+    parts += [f"strength{sampling.reference_strength:g}"] if sampling.reference_strength != 1 else []
+    parts += [f"{name}{value}" for name, value in (("crop", data.crop), ("limit", data.limit)) if value is not None]
+    return "-".join(parts)

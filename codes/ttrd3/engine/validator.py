@@ -1,9 +1,10 @@
 """Measures restored images beside bicubic, and leaves tables and pictures."""
 
 import logging
+import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,11 +56,17 @@ class Validator:
     seed: int
     device: torch.device
 
-    def run(self, restorer: Restorer, folder: Path, protocol: dict) -> Validation:
+    def __post_init__(self) -> None:
+        Results(self.metrics)  # refuses metrics that cannot stand in one table before hours are spent
+
+    def run(
+        self, restorer: Restorer, folder: Path, protocol: dict, stop: Callable[[], bool] = lambda: False
+    ) -> Validation | None:
         """Validate and leave in `folder`, whole or not at all, what is needed to judge the result.
 
         That is `results.json`, `per_image.csv`, `results.md`, `pictures/*.png` with `overview.png`, and, if asked for,
-        `images/CLASS/NAME.png`. `protocol` is what the tables say besides the metrics' own.
+        `images/CLASS/NAME.png`. `protocol` is what the tables say besides the metrics' own. When `stop` says so,
+        validation ends after the batch at hand, leaves nothing and returns None.
         """
         samples, loader = self._loader()
         chosen = set(np.linspace(0, len(samples) - 1, min(self.pictures, len(samples))).round().astype(int).tolist())
@@ -68,8 +75,10 @@ class Validator:
         found = Validation(Results(self.metrics), protocol)
         number = 0
         bar = tqdm(total=len(samples), desc="validation", unit="image", disable=not sys.stderr.isatty())
-        with _whole_folder(folder) as partial, bar:
+        with _working_folder(folder) as partial, bar:
             for batch in batches(loader):
+                if stop():
+                    return None
                 restored = _uint8(self._restore(restorer, batch))
                 for row in range(len(restored)):
                     self._one(found, batch, row, restored[row], partial, number in chosen)
@@ -78,6 +87,7 @@ class Validator:
             if found.pictures:
                 write_png(partial / "pictures" / "overview.png", contact_sheet(list(found.pictures.values())))
             found.results.write(partial, protocol)
+            _take_place(partial, folder)
         return found
 
     def rehearse(self, restorer: Restorer) -> None:
@@ -93,7 +103,10 @@ class Validator:
         return samples, validation_loader(samples, self.batch_size, pin=self.device.type == "cuda")
 
     def _restore(self, restorer: Restorer, batch: dict) -> Tensor:
-        up, reference, degraded = (image(batch, key, self.device) for key in ("up", "reference", "degraded_reference"))
+        up = image(batch, "up", self.device)
+        if not batch["has_reference"].any():  # the texture net has nothing to do
+            return restorer(up, None, None, None, batch["name"])
+        reference, degraded = (image(batch, key, self.device) for key in ("reference", "degraded_reference"))
         return restorer(up, reference, degraded, batch["has_reference"].to(self.device), batch["name"])
 
     def _one(self, found: Validation, batch: dict, row: int, sr: np.ndarray, folder: Path, draw: bool) -> None:
@@ -116,20 +129,25 @@ class Validator:
 
 
 @contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its place when it is complete, and vanishes on any error."""
-    partial = folder.with_name(f".{folder.name}{PARTIAL}")
-    if partial.exists():
-        shutil.rmtree(partial)
+def _working_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to work in, which vanishes unless `_take_place` moved it."""
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}{PARTIAL}")
     try:
         partial.mkdir(parents=True)
         yield partial
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
     finally:
         if partial.exists():
             shutil.rmtree(partial)
+
+
+def _take_place(partial: Path, folder: Path) -> None:
+    """Move a finished folder to its name; what was there goes only then."""
+    former = partial.with_name(f"{partial.name}.former")
+    if folder.exists():
+        folder.replace(former)
+    partial.replace(folder)
+    if former.exists():
+        shutil.rmtree(former)
 
 
 def _pixels(tensor: Tensor) -> np.ndarray:

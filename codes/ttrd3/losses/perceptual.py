@@ -31,7 +31,7 @@ class Perceptual:
     ):
         self.norm = norm
         self.weight = weight
-        self.name = f"perceptual_{trunk}"
+        self.name = f"perceptual_{trunk}_{norm}"
         self.trunk: nn.Module = load_trunk(trunk, file).to(device)
 
     def __call__(self, step: Step) -> Tensor:

@@ -16,7 +16,6 @@ class PredictionLoss:
         self.of = of
         self.weight = weight
         self.name = f"{self.norm}_{of}"
-        self.needs_output = of
 
     def __call__(self, step: Step) -> Tensor:
         """The unweighted term, a scalar."""

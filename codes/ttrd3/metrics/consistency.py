@@ -19,13 +19,13 @@ class Consistency(Metric):
         scale: Both images are brought to 1/scale by Pillow's antialiased bicubic filter, as the LR image was made.
     """
 
-    name = "consistency"
     unit = "dB"
     higher_is_better = True
     decimals = 2
 
     def __init__(self, scale: PositiveInt = 4):
         self.scale = scale
+        self.name = "consistency" if scale == 4 else f"consistency_x{scale}"
 
     def __call__(self, sr: np.ndarray, hr: np.ndarray) -> float:
         """PSNR of reduced SR against reduced HR, both given as (H, W, 3) uint8, in dB."""

@@ -33,7 +33,7 @@ class Psnr(Metric):
     def __init__(self, channels: Channels = "rgb", border: Border = 0):
         self.channels = channels
         self.border = border
-        self.name = "psnr" if channels == "rgb" else "psnr_y"
+        self.name = "psnr" + ("_y" if channels == "y" else "") + (f"_border{border}" if border else "")
 
     def __call__(self, sr: np.ndarray, hr: np.ndarray) -> float:
         """PSNR of SR against HR, both (H, W, 3) uint8, in dB."""

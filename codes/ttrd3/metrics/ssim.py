@@ -37,6 +37,7 @@ class Ssim(Metric):
         self.border = border
         self.window = window
         self.name = "ssim" + ("_y" if channels == "y" else "") + ("_gauss" if window == "gaussian11" else "")
+        self.name += f"_border{border}" if border else ""
 
     def __call__(self, sr: np.ndarray, hr: np.ndarray) -> float:
         """SSIM of SR against HR, both (H, W, 3) uint8."""

@@ -1,5 +1,6 @@
 """TTRD3 as one module: encode the reference once an image, denoise at every step."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -31,9 +32,8 @@ class TTRD3(nn.Module):
 
     @property
     def size_multiple(self) -> int:
-        """Heights and widths must be a multiple of this: every level halves the size."""
-        trunk = self.unet.trunks[0] if hasattr(self.unet, "trunks") else self.unet.trunk
-        return 2 ** (len(trunk.encoder.levels) - 1)
+        """Heights and widths must be a multiple of this."""
+        return math.lcm(self.unet.size_multiple, 4)  # 4: the encoder's levels
 
     def encode(
         self, up: Tensor, reference: Tensor | None, degraded: Tensor | None, has_reference: Tensor | None = None
@@ -89,5 +89,5 @@ class TTRD3(nn.Module):
         if height % self.size_multiple or width % self.size_multiple:
             raise DataError(
                 f"{what}: {width} x {height} pixels, expected a width and height that are multiples of "
-                f"{self.size_multiple} (the network halves sizes {self.size_multiple.bit_length() - 1} times)"
+                f"{self.size_multiple}, because the networks halve sizes"
             )

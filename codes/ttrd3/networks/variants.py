@@ -51,6 +51,7 @@ class OneNetA(nn.Module):
     ):
         super().__init__()
         widths = level_widths(width, multipliers)
+        self.size_multiple = 2 ** (len(widths) - 1)  # every level but the first halves the size
         self.outputs = outputs
         self.trunk = Trunk(widths)
         self.decoder = Decoder(widths, texture_widths, 4 * width, 3 * outputs, guided=False)
@@ -80,6 +81,7 @@ class OneNetB(nn.Module):
     ):
         super().__init__()
         widths = level_widths(width, multipliers)
+        self.size_multiple = 2 ** (len(widths) - 1)  # every level but the first halves the size
         self.trunk = Trunk(widths)
         self.decoders = nn.ModuleList(
             Decoder(widths, texture_widths, 4 * width, 3, guided=False) for _ in range(outputs)
@@ -110,6 +112,7 @@ class TwoNet(nn.Module):
     ):
         super().__init__()
         widths = level_widths(width, multipliers)
+        self.size_multiple = 2 ** (len(widths) - 1)  # every level but the first halves the size
         self.trunks = nn.ModuleList(Trunk(widths) for _ in range(outputs))
         self.decoders = nn.ModuleList(
             Decoder(widths, texture_widths, 4 * width, 3, guided=True) for _ in range(outputs)
