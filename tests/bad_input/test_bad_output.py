@@ -88,10 +88,10 @@ def is_refused(done: subprocess.CompletedProcess) -> str:
     return done.stderr.partition("ttrd3: error: ")[2]
 
 
-def test_a_read_only_file_system(mounted, tiny_words, trained):
-    words = tiny_words("val", f"output={mounted}", f"weights={trained / 'weights.safetensors'}")
-    message = is_refused(mount(mounted, "ro", *words))
-    assert message.startswith(f"output: {mounted}/quickstart/validation cannot be written (Read-only file system).")
+def test_a_read_only_file_system(mounted, tmp_path):
+    raw = class_folders(tmp_path / "raw", {"forest": 1})
+    message = is_refused(mount(mounted, "ro", "prepare", "--source", raw, "--out", mounted / "out", "--tile", 32))
+    assert message.startswith(f"--out: {mounted}/out cannot be written (Read-only file system). Set --out to a folder")
 
 
 def test_a_disk_too_small_for_the_checkpoints(mounted, tiny_words):
