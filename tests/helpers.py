@@ -9,6 +9,7 @@ GOLDEN = Path(__file__).resolve().parent / "golden"
 
 TINY = [
     "device=cpu",
+    "diffusion.timesteps=1000",
     "model.encoder={type: MFAB, block: paper, widths: [8, 8, 8], hidden: 4, blocks: 1}",
     "model.transfer={type: STTG, matches: [2, 2, 2]}",
     "model.unet={type: 1Net-A, width: 8, multipliers: [1, 1, 1]}",

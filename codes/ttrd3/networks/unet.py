@@ -22,6 +22,7 @@ from ttrd3.networks.layers import (
 
 TEXTURE_LEVELS = 3
 NOISE_GAIN = 10.0
+HEAD_GAIN = 0.1
 
 
 def level_widths(width: int, multipliers: Sequence[int]) -> list[int]:
@@ -148,6 +149,10 @@ class Decoder(nn.Module):
             )
         self.final = ResnetBlock(2 * widths[0], widths[0], time_width)
         self.head = nn.Conv2d(widths[0], channels, 1)
+        # Training starts near "no residual, no noise", that is near bicubic, instead of from a random picture.
+        with torch.no_grad():
+            self.head.weight.mul_(HEAD_GAIN)
+            self.head.bias.zero_()
 
     def forward(self, x: Tensor, skips: list[Tensor], textures: Sequence[Tensor], time: Tensor) -> Tensor:
         """Deepest features, skips of the Encoder, textures [full, half, quarter] -> (N, channels, H, W)."""
