@@ -116,7 +116,7 @@ class Validator:
         for method, result in (("bicubic", up), ("ttrd3", sr)):
             values = {metric.name: metric(result, hr) for metric in self.metrics}
             found.results.add(name, class_name, method, values, batch["reference_name"][row] or None)
-            captions[method] = "  ".join(f"{values[m.name]:.{m.decimals}f} {m.unit}".strip() for m in self.metrics)
+            captions[method] = ", ".join(_caption(metric, values[metric.name]) for metric in self.metrics[:2])
         if self.save_images:
             write_png(folder / "images" / f"{name}.png", sr)  # the name holds the class folder, where there is one
         if draw:
@@ -148,6 +148,11 @@ def _take_place(partial: Path, folder: Path) -> None:
     partial.replace(folder)
     if former.exists():
         shutil.rmtree(former)
+
+
+def _caption(metric: Metric, value: float) -> str:
+    """ "psnr 27.31 dB"."""
+    return f"{metric.name} {value:.{metric.decimals}f} {metric.unit}".strip()
 
 
 def _pixels(tensor: Tensor) -> np.ndarray:

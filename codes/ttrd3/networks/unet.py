@@ -77,9 +77,9 @@ class Encoder(nn.Module):
 def _see_the_noise(first: nn.Conv2d) -> None:
     """Start the first three filters as NOISE_GAIN (x_t - x_in), colour by colour.
 
-    x_t - x_in holds the noise, ten times weaker than the images themselves. With random filters the decoder needs
-    hundreds of steps to find it: on the quick start the L1 of the noise after 150 steps is 0.43 with this start and
-    0.78 without.
+    x_t - x_in holds the noise, at the paper's sum_scale ten times weaker than the images themselves. With random
+    filters the decoder needs hundreds of steps to find it: at width 16 and T = 1000, the L1 of the noise in steps
+    50 to 75 was 0.60 with this start and 0.79 without. Loaded weights replace it.
     """
     with torch.no_grad():
         first.weight[:3] = 0
