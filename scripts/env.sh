@@ -5,8 +5,11 @@
 #   2. else .venv in the checkout, made and filled the first time and whenever a requirement file has changed.
 # TTRD3_PYTHON names the interpreter to use or to make .venv with; pip's own variables (PIP_INDEX_URL ...) reach pip.
 
-# torch's CPU threads spin while they wait for each other: 25% faster on idle cores, several times slower on busy ones.
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+# torch's CPU threads (libgomp) spin while they wait for each other. Its default spins so long that a second busy process
+# slows a step down several times; not spinning at all costs a third on idle cores. This count gives neither up: 20
+# convolutions forward and backward on 2 cores take 43 / 183 ms (idle / one core busy), the default 50 / 185 to 730,
+# OMP_WAIT_POLICY=PASSIVE 64 / 133.
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-5000}"
 
 VENV=$ROOT/.venv
 LOCK=$ROOT/.venv.partial # one installation at a time; the folder holds its owner's host and process id

@@ -36,7 +36,7 @@ def test_training_and_val_agree(run, tiny):
     results = json.loads((theirs / "results.json").read_text())
     assert found.results.overall()["ttrd3"] == results["ttrd3"]
     assert results["protocol"]["training_steps"] == 1
-    assert results["protocol"]["data"]["crop"] == 64
+    assert results["protocol"]["crop"] == 64
 
 
 def test_reference_strength(run, tiny):

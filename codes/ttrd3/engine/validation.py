@@ -36,9 +36,13 @@ def make_restorer(options: Options, model: TTRD3, process: DiffusionProcess) -> 
 
 def protocol(options: Options, weights: str, step: int) -> dict:
     """What a table must say besides its metrics."""
+    data = options.data.val.model_dump()
     return {
-        "data": options.data.val.model_dump(),
-        "sampling": options.sampling.model_dump(),
+        "data": data.pop("root"),
+        **{name: value for name, value in data.items() if value is not None},
+        "sampling_steps": options.sampling.steps,
+        "eta": options.sampling.eta,
+        "reference_strength": options.sampling.reference_strength,
         "seed": options.seed,
         "weights": weights,
         "training_steps": step,
