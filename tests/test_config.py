@@ -159,7 +159,9 @@ def test_mistakes_on_the_command_line(words, message):
 def test_mistakes_in_a_file_name_their_line(tmp_path):
     path = tmp_path / "options.yml"
     text = (ROOT / "options" / "quickstart.yml").read_text()
-    lines = text.replace("  learning_rate:", "  lerning_rate:").replace("\n  steps: 1 ", "\n  steps: four ").splitlines()
+    lines = (
+        text.replace("  learning_rate:", "  lerning_rate:").replace("\n  steps: 1 ", "\n  steps: four ").splitlines()
+    )
     path.write_text("\n".join(lines))
     where = {key: 1 + next(i for i, line in enumerate(lines) if key in line) for key in ("lerning_rate", "steps: four")}
     with pytest.raises(ConfigError) as error:
