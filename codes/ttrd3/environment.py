@@ -6,6 +6,7 @@ where this Python has every pin of the files and `ttrd3` from this checkout (scr
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -60,6 +61,11 @@ def is_this_checkout() -> bool:
     """Whether `import ttrd3` takes the code of this checkout, not an installed copy."""
     spec = importlib.util.find_spec("ttrd3")
     return spec is not None and spec.origin is not None and Path(spec.origin).resolve().is_relative_to(ROOT)
+
+
+def cores() -> int:
+    """Processor cores that this process may use, which a container or a scheduler may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def commit() -> str | None:

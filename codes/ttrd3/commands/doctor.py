@@ -9,7 +9,6 @@ Examples:
 
 import argparse
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -55,7 +54,7 @@ def examine() -> dict[str, Any]:
         "python": {"version": platform.python_version(), "executable": sys.executable, "platform": platform.platform()},
         "requirements": [asdict(pin) | {"satisfied": pin.satisfied} for pin in pins],
         "torch_problem": torch_problem,
-        "cpus": _usable_cpus(),
+        "cpus": environment.cores(),
         "gpus": devices,
         "no_gpu": no_gpu,
         "free_memory": _free_memory(),
@@ -101,11 +100,6 @@ def _driver() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.partition("\n")[0].strip() or None
-
-
-def _usable_cpus() -> int:
-    """CPU cores this process may use, which a container or a scheduler may have limited."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _free_memory() -> int | None:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ttrd3.data.manifest import MANIFEST, SPLITS, TILES
-from ttrd3.data.plan import PrepareOptions, cores
+from ttrd3.data.plan import PrepareOptions
 from ttrd3.data.prepare import prepare
 from ttrd3.data.splits import DRAWN, read_list
+from ttrd3.environment import cores
 from ttrd3.errors import UserError
 
 

@@ -1,6 +1,5 @@
 """What `ttrd3 prepare` is going to do, worked out and checked before anything is written."""
 
-import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -117,11 +116,6 @@ def bytes_needed(jobs: list[Job], tile: int) -> int:
     tiles = sum(len(job.missing()) for job in jobs)
     images = 1 + 1 / SCALE**2 + (jobs[0].source.reference is not None)
     return int(tiles * images * tile**2 * 3)
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _common_size(source: Source) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Weights and training states as safetensors with their options inside; never pickled, never half-written.
 
 A weights file holds the averaged (EMA) model under its own names. A checkpoint holds `model.*`, `ema.*` and Adam's
-moments `adam.exp_avg.*`, `adam.exp_avg_sq.*`, so that training goes on exactly where it stopped.
+state `adam.exp_avg.*`, `adam.exp_avg_sq.*`, `adam.step.*`, so that training goes on exactly where it stopped.
 """
 
 import json
