@@ -1,11 +1,15 @@
 """Files that are whole or not there: write beside the target, flush to disk, then rename."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
+import platform
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from ttrd3.errors import UserError
 
@@ -83,3 +87,54 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Lock:
+    """Exclusive use of what a lock file stands for, as long as this process lives or until `release`.
+
+    The kernel gives it up when its holder ends, however it ends: a killed process leaves nothing to clean up.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file: TextIO | None = None
+
+    def take(self, what: str) -> None:
+        """Take the lock.
+
+        Args:
+            what: Whose use it is, for the message.
+
+        Raises:
+            UserError: Another process holds it; names that process, as far as the file tells. Or it cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror}). Choose another folder.") from error
+        try:
+            # A record lock, not flock: forked processes that load images do not inherit it and keep it alive.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise UserError(
+                f"{what} is in use by {holder}. Wait until it has finished, stop it, or choose another name."
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        file.flush()
+        self._file = file
+
+    @property
+    def held(self) -> bool:
+        """Whether this process holds it."""
+        return self._file is not None
+
+    def release(self) -> None:
+        """Give it up; the file stays, because removing it would race with the next holder."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

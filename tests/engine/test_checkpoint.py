@@ -88,7 +88,7 @@ def test_parameters_that_do_not_fit_are_named(run, tiny, tmp_path):
     name = next(iter(stored.tensors))
     lacking = {key: value for key, value in stored.tensors.items() if key != name}
     with pytest.raises(CheckpointError, match=name):
-        checkpoint.load_state(run.model, lacking, run.folder.weights)
+        checkpoint.load_state(run.stepper.model, lacking, run.folder.weights)
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):

@@ -4,14 +4,18 @@
   ttrd3 train options/TTRD3.yml data.train.root=datasets/AID data.val.root=datasets/AID
   ttrd3 train options/TTRD3.yml name=width32 model.unet.width=32
 
+Every visible GPU takes part, by one process each (train.processes); under torchrun, the processes that it started.
+
 The run folder (output/name) then holds: options.yml (resolved), environment.json (versions, commit, seed), train.log,
-tensorboard/, checkpoints/, weights.safetensors, and validation/STEP/ with results.json, per_image.csv, results.md and
-pictures. Ctrl-C finishes the step at hand, saves and stops.
+tensorboard/, checkpoints/, weights.safetensors, with train.best also best.safetensors, and validation/STEP/ with
+results.json, per_image.csv, results.md and pictures. Ctrl-C finishes the step at hand, saves and stops.
 """
 
 import argparse
+import logging
 
 from ttrd3.commands.arguments import add_options_arguments
+from ttrd3.errors import UserError
 
 INTERRUPTED = 130
 
@@ -19,20 +23,53 @@ INTERRUPTED = 130
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options file and its overrides."""
     add_options_arguments(parser)
+    parser.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="go on with a run although options that influence its weights have changed",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; 130 if interrupted."""
+    from ttrd3.engine import distributed, launch
     from ttrd3.engine.options import load_options
+
+    options = load_options(args.options)
+    count = launch.processes(options)
+    if count > 1 and not distributed.world_size():
+        return launch.launch(_words(args), count)
+    with distributed.joined(cuda=distributed.uses_cuda(options.device)) as world:
+        if not world.main:
+            logging.getLogger("ttrd3").setLevel(logging.CRITICAL)  # the main process speaks
+        try:
+            return _train(options, world, args.accept_changes)
+        except UserError as error:
+            if world.first_to_say(str(error)):
+                raise
+            return 2
+
+
+def _train(options, world, accept_changes: bool) -> int:
     from ttrd3.engine.run_folder import step_label
     from ttrd3.engine.trainer import Trainer
 
-    trainer = Trainer(load_options(args.options))
+    trainer = Trainer(options, world, accept_changes)
     found = trainer.run()
     if not trainer.finished:
         return INTERRUPTED
-    folder = trainer.folder.validation(step_label(trainer.step))
-    if found is not None:
-        print(found.results.table(found.protocol))
-    print(f"\nweights   {trainer.folder.weights}\nresults   {folder / 'results.md'}\npictures  {folder / 'pictures'}")
+    if world.main:
+        folder = trainer.folder.validation(step_label(trainer.step))
+        if found is not None:
+            print(found.results.table(found.protocol))
+        print(
+            f"\nweights   {trainer.folder.weights}\nresults   {folder / 'results.md'}\npictures  {folder / 'pictures'}"
+        )
     return 0
+
+
+def _words(args: argparse.Namespace) -> list[str]:
+    """The command line again, for the processes that are started."""
+    volume = [flag for flag, given in (("-v", args.verbose), ("-q", args.quiet)) if given]
+    changes = ["--accept-changes"] if args.accept_changes else []
+    return [*volume, "train", *args.options, *changes]

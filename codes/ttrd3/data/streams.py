@@ -49,11 +49,34 @@ class ValidationView(Dataset):
         return self.dataset.sample(index, rng)
 
 
-class CounterSampler(Sampler[int]):
-    """Yields start, start + 1, ... without end: the counters of a `TrainingStream` from a resumed step on."""
+class PassSampler(Sampler[list[int]]):
+    """Counters of a `TrainingStream` for one process: its share of pass number start, start + 1, ... without end.
 
-    def __init__(self, start: int):
+    A pass is `batch_size` counters in a row, which `size` processes share evenly: how many there are changes no sample.
+    """
+
+    def __init__(self, start: int, batch_size: int, rank: int = 0, size: int = 1):
         self.start = start
+        self.batch_size = batch_size
+        self.share = batch_size // size
+        self.rank = rank
 
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.start)
+    def __iter__(self) -> Iterator[list[int]]:
+        for number in itertools.count(self.start):
+            first = number * self.batch_size + self.rank * self.share
+            yield list(range(first, first + self.share))
+
+
+class ShareSampler(Sampler[list[int]]):
+    """Indices of a data set of `length` for one of `size` processes, in batches: every size-th batch of all."""
+
+    def __init__(self, length: int, batch_size: int, rank: int = 0, size: int = 1):
+        everything = range(length)
+        whole = [list(everything[at : at + batch_size]) for at in range(0, length, batch_size)]
+        self.batches = whole[rank::size]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)

@@ -8,7 +8,10 @@ import torch
 from ttrd3.data.triplets import TripletDataset
 from ttrd3.diffusion.objectives import OBJECTIVES
 from ttrd3.diffusion.process import DiffusionProcess
+from ttrd3.engine.acceleration import keep_freed_memory
+from ttrd3.engine.distributed import ALONE, World
 from ttrd3.engine.options import DiffusionOptions, ModelOptions, Options
+from ttrd3.engine.precision import exact_float32
 from ttrd3.errors import ConfigError, DeviceError
 from ttrd3.losses import LOSSES
 from ttrd3.losses.base import Loss
@@ -19,15 +22,25 @@ from ttrd3.paths import input_path
 from ttrd3.registry import Section, construct
 
 
-def build_device(name: str) -> torch.device:
-    """The device of an option `device`.
+def build_device(name: str, world: World = ALONE) -> torch.device:
+    """The device of an option `device`, of several CUDA devices that of this process; sets up PyTorch for it.
 
     Raises:
-        DeviceError: CUDA is asked for and is not there.
+        DeviceError: CUDA is asked for and is not there, or one device for several processes.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
+    if world.size > 1 and device.type == "cuda":
+        if device.index is not None:
+            raise DeviceError(
+                f"device: found {name} for {world.size} processes, each of which needs a device of its own. "
+                "Set device=cuda, and choose devices by CUDA_VISIBLE_DEVICES."
+            )
+        device = torch.device("cuda", world.local_rank)
+    exact_float32()
+    if device.type == "cpu":
+        keep_freed_memory()
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"device: found {name}, but this machine offers {torch.cuda.device_count()} CUDA devices to PyTorch. "
@@ -69,6 +82,11 @@ def build_losses(options: Options, device: torch.device) -> list[Loss]:
 def build_metrics(options: Options) -> list[Metric]:
     """Metrics in the order of the file."""
     return [METRICS.build(section, f"val.metrics.{number}") for number, section in enumerate(options.val.metrics)]
+
+
+def build_training_data(options: Options) -> TripletDataset:
+    """The data set of `data.train`."""
+    return build_dataset(options.data.train, options.seed)
 
 
 def build_dataset(section: Section, seed: int) -> TripletDataset:

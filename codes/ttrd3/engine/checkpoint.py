@@ -1,16 +1,20 @@
 """Weights and training states as safetensors with their options inside; never pickled, never half-written.
 
 A weights file holds the averaged (EMA) model under its own names. A checkpoint holds `model.*`, `ema.*` and Adam's
-state `adam.exp_avg.*`, `adam.exp_avg_sq.*`, `adam.step.*`, so that training goes on exactly where it stopped.
+state `adam.exp_avg.*`, `adam.exp_avg_sq.*`, `adam.step.*`, so that training goes on exactly where it stopped. Its
+header has a checksum of all tensors, which tells when a disk or a copy has altered one.
 """
 
 import json
 import os
-from dataclasses import dataclass
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -28,9 +32,18 @@ SECTIONS = ("model", "diffusion")  # of the options: what weights depend on
 FREE = {"model.transfer.matching_memory"}  # inside these sections, but without influence on the result
 
 
+class DamagedError(CheckpointError):
+    """A file that is not whole, or was altered after it was written."""
+
+
 @dataclass(frozen=True)
 class Stored:
-    """Content of a file: tensors by name, the options they belong to, the training step."""
+    """Content of a file: tensors by name, the options they belong to, the training step.
+
+    Attributes:
+        updates: Of the averaged weights.
+        counters: Whatever else a checkpoint counts and scales, by name.
+    """
 
     path: Path
     kind: str
@@ -38,6 +51,7 @@ class Stored:
     options: dict[str, Any]
     step: int
     updates: int
+    counters: dict[str, Any] = field(default_factory=dict)
 
     def part(self, name: str) -> dict[str, Tensor]:
         """Tensors under `name.`, without that prefix."""
@@ -54,15 +68,21 @@ def save_weights(path: Path, ema: EMA, options: Options, step: int) -> None:
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, ema: EMA, adam: torch.optim.Adam, options: Options, step: int
+    path: Path,
+    model: nn.Module,
+    ema: EMA,
+    adam: torch.optim.Adam,
+    options: Options,
+    step: int,
+    counters: Mapping[str, Any],
 ) -> None:
-    """Write all that is needed to go on from `step` optimiser steps done."""
+    """Write all that is needed to go on from `step` optimiser steps done; `counters` are JSON values."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in ema.model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for moment, value in adam.state.get(parameter, {}).items():
             tensors[f"adam.{moment}.{name}"] = value
-    _save(path, CHECKPOINT, tensors, options, step, ema.updates)
+    _save(path, CHECKPOINT, tensors, options, step, ema.updates, counters)
 
 
 def restore_checkpoint(stored: Stored, model: nn.Module, ema: EMA, adam: torch.optim.Adam) -> None:
@@ -77,15 +97,17 @@ def restore_checkpoint(stored: Stored, model: nn.Module, ema: EMA, adam: torch.o
             raise CheckpointError(f"{stored.path}: the optimiser's state of {name} is not whole; the file is damaged")
         if there:  # none where the losses leave an output, and so its parameters, without a gradient
             state = {moment: values[name] for moment, values in moments.items()}
-            # Adam keeps its step count on the CPU, its moments where the parameter is.
-            adam.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
+            # The fused Adam counts its steps where the parameter is, the other on the CPU.
+            on_cpu = set() if adam.defaults["fused"] else {"step"}
+            adam.state[parameter] = {k: v if k in on_cpu else v.to(parameter.device) for k, v in state.items()}
 
 
 def load(path: Path) -> Stored:
     """Read a weights file or a checkpoint.
 
     Raises:
-        CheckpointError: Missing, truncated, or not written by ttrd3.
+        CheckpointError: Missing, or not written by ttrd3.
+        DamagedError: Truncated or altered.
     """
     if not path.is_file():
         there = "it is a folder" if path.is_dir() else "there is no such file"
@@ -95,7 +117,7 @@ def load(path: Path) -> Stored:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
+        raise DamagedError(
             f"{path}: is no safetensors file, or a damaged one ({error}). "
             "Expected weights that training wrote; if it was copied, copy it again."
         ) from None
@@ -110,28 +132,15 @@ def load(path: Path) -> Stored:
                 f"{path}: has format {found}, written by ttrd3 {header.get('ttrd3')}; this is ttrd3 "
                 f"{__version__}, which knows formats up to {FORMAT}. Update ttrd3."
             )
+        if "checksum" in header and int(header["checksum"]) != _checksum(tensors):
+            raise DamagedError(f"{path}: its content was altered after it was written (checksum). Copy the file again.")
         options = dict(json.loads(header["options"]))
-        return Stored(path, header["kind"], tensors, options, int(header["step"]), int(header["updates"]))
+        counters = dict(json.loads(header.get("counters", "{}")))
+        return Stored(path, header["kind"], tensors, options, int(header["step"]), int(header["updates"]), counters)
     except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(
+        raise DamagedError(
             f"{path}: its header was altered or is damaged ({error!r}). Expected what ttrd3 wrote; copy the file again."
         ) from None
-
-
-def load_newest(paths: list[Path]) -> Stored:
-    """The first of a run's checkpoints, sorted from the newest on, of which there is at least one.
-
-    Raises:
-        CheckpointError: It is damaged or no checkpoint; says which file to delete to go on.
-    """
-    try:
-        stored = load(paths[0])
-        if stored.kind != CHECKPOINT:
-            raise CheckpointError(f"{paths[0]}: holds weights alone, expected a checkpoint that training wrote.")
-    except CheckpointError as error:
-        way_out = f"go on from {paths[1].name}" if len(paths) > 1 else "start anew"
-        raise CheckpointError(f"{error}\nTo {way_out}, delete {paths[0]} and give the same command again.") from None
-    return stored
 
 
 def require_same_architecture(stored: Stored, options: Options) -> None:
@@ -151,11 +160,18 @@ def require_same_architecture(stored: Stored, options: Options) -> None:
 
 
 def changed_options(stored: Stored, options: Options, sections: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
-    """(name, value in the file, value in the options) of each option that differs, in `sections` or everywhere."""
+    """(name, value in the file, value in the options) of each option that differs, in `sections` or everywhere.
+
+    An option that is younger than the file has its default there.
+    """
     now = options.model_dump(mode="json")
+    try:
+        then = Options.model_validate(stored.options).model_dump(mode="json")
+    except ValidationError:  # an option that no longer exists: it shows as a difference
+        then = stored.options
     if not sections:
         sections = tuple(now)
-    theirs, ours = (dict(config.flatten({s: data.get(s) for s in sections})) for data in (stored.options, now))
+    theirs, ours = (dict(config.flatten({s: data.get(s) for s in sections})) for data in (then, now))
     names = list(dict.fromkeys([*theirs, *ours]))
     return [(n, theirs.get(n), ours.get(n)) for n in names if theirs.get(n) != ours.get(n)]
 
@@ -189,7 +205,17 @@ def load_weights(model: TTRD3, path: Path, options: Options) -> Stored:
     return stored
 
 
-def _save(path: Path, kind: str, tensors: dict[str, Tensor], options: Options, step: int, updates: int) -> None:
+def _save(
+    path: Path,
+    kind: str,
+    tensors: dict[str, Tensor],
+    options: Options,
+    step: int,
+    updates: int,
+    counters: Mapping[str, Any] | None = None,
+) -> None:
+    # safetensors refuses tensors that are not contiguous.
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     header = {
         "kind": kind,
         "format": str(FORMAT),
@@ -197,15 +223,23 @@ def _save(path: Path, kind: str, tensors: dict[str, Tensor], options: Options, s
         "options": options.model_dump_json(),
         "step": str(step),
         "updates": str(updates),
+        "counters": json.dumps(dict(counters or {})),
+        "checksum": str(_checksum(whole)),
     }
-    # safetensors refuses tensors that are not contiguous.
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(path) as temporary:
         try:
             save_file(whole, temporary, header)
         except SafetensorError as error:  # its word for a full disk
             raise OSError(str(error)) from error
         temporary.chmod(0o666 & ~_umask())  # safetensors makes its files private
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    """CRC-32 of all names and values in the order of the names."""
+    value = 0
+    for name in sorted(tensors):
+        value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), zlib.crc32(name.encode(), value))
+    return value
 
 
 def _umask() -> int:

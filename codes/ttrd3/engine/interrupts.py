@@ -2,18 +2,26 @@
 
 import logging
 import signal
+import time
 from types import FrameType
 
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME = 1.0  # seconds: torchrun and schedulers pass on a signal that the process may have had itself
 
 
 class Interrupts:
-    """While active, the first signal sets `asked`; the second raises KeyboardInterrupt."""
+    """While active, the first signal sets `asked`; a later one raises KeyboardInterrupt.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: Says nothing: another process of the same training does.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
         self.asked = False
+        self.quiet = quiet
+        self._when = 0.0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -26,7 +34,10 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and time.monotonic() - self._when > SAME:
             raise KeyboardInterrupt
-        self.asked = True
-        logger.warning("%s: finishing this step, then saving; once more ends at once", signal.Signals(number).name)
+        if not self.asked:
+            self.asked, self._when = True, time.monotonic()
+            if not self.quiet:
+                name = signal.Signals(number).name
+                logger.warning("%s: finishing this step, then saving; once more ends at once", name)

@@ -1,6 +1,7 @@
 """Batches for training and validation; a damaged image stops the run with its own message, also from a worker."""
 
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from ttrd3.data.streams import CounterSampler, TrainingStream, ValidationView
+from ttrd3.data.streams import PassSampler, ShareSampler, TrainingStream, ValidationView
 from ttrd3.data.triplets import TripletDataset
+from ttrd3.engine.distributed import ALONE, World
 from ttrd3.engine.interrupts import SIGNALS
 from ttrd3.errors import DataError, UserError
 
@@ -63,17 +65,21 @@ class ValidationSamples(Dataset):
             return Failure(str(error))
 
 
-def training_loader(samples: TrainingSamples, batch_size: int, start: int, workers: int, pin: bool) -> DataLoader:
-    """Endless batches of samples number start, start + 1, ..."""
+def training_loader(
+    samples: TrainingSamples, batch_size: int, start: int, workers: int, pin: bool, world: World = ALONE
+) -> DataLoader:
+    """Endless passes number start, start + 1, ...: of each, of `batch_size` samples, this process's share."""
     return DataLoader(
-        samples, batch_size, sampler=CounterSampler(start), collate_fn=_collate, num_workers=workers, pin_memory=pin,
-        prefetch_factor=4 if workers else None, worker_init_fn=_leave_signals_to_the_main_process,
+        samples, batch_sampler=PassSampler(start, batch_size, world.rank, world.size), collate_fn=_collate,
+        num_workers=workers, pin_memory=pin, prefetch_factor=4 if workers else None,
+        worker_init_fn=_leave_signals_to_the_main_process,
     )  # fmt: skip
 
 
-def validation_loader(samples: ValidationSamples, batch_size: int, pin: bool) -> DataLoader:
-    """All validation images in order; images of different sizes must come in batches of one."""
-    return DataLoader(samples, batch_size, collate_fn=_collate, pin_memory=pin)
+def validation_loader(samples: ValidationSamples, batch_size: int, pin: bool, world: World = ALONE) -> DataLoader:
+    """This process's share of all validation images; images of different sizes must come in batches of one."""
+    sampler = ShareSampler(len(samples), batch_size, world.rank, world.size)
+    return DataLoader(samples, batch_sampler=sampler, collate_fn=_collate, pin_memory=pin)
 
 
 def batches(loader: DataLoader) -> Iterator[Batch]:
@@ -88,9 +94,54 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
         yield batch
 
 
-def image(batch: Batch, key: str, device: torch.device) -> Tensor:
-    """uint8 images of a batch -> float32 (N, 3, H, W) in [0, 1] on `device`."""
-    return batch[key].to(device, non_blocking=True).float() / 255
+class DeviceBatches:
+    """The loader's batches with their tensors on `device`; on CUDA the next one is copied while this one is used.
+
+    Attributes:
+        waited: Seconds that taking batches has taken since it was last set to 0.
+    """
+
+    def __init__(self, loader: DataLoader, device: torch.device):
+        self.device = device
+        self.waited = 0.0
+        self._batches = batches(loader)
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._ahead: Batch | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        started = time.perf_counter()
+        try:
+            if self._stream is None:
+                return to_device(next(self._batches), self.device)
+            return self._next_on_cuda(self._stream)
+        finally:
+            self.waited += time.perf_counter() - started
+
+    def _next_on_cuda(self, stream: torch.cuda.Stream) -> Batch:
+        batch = self._copy(stream) if self._ahead is None else self._ahead
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        for value in batch.values():
+            if isinstance(value, Tensor):
+                value.record_stream(torch.cuda.current_stream(self.device))  # its memory is in use there, too
+        self._ahead = self._copy(stream)
+        return batch
+
+    def _copy(self, stream: torch.cuda.Stream) -> Batch:
+        with torch.cuda.stream(stream):
+            return to_device(next(self._batches), self.device)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on `device`; names stay as they are."""
+    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+
+
+def image(batch: Batch, key: str) -> Tensor:
+    """uint8 images of a batch -> float32 (N, 3, H, W) in [0, 1]."""
+    return batch[key].float() / 255
 
 
 def _leave_signals_to_the_main_process(_worker: int) -> None:

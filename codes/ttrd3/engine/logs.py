@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from ttrd3.engine.acceleration import peak_memory
 from ttrd3.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -26,21 +29,93 @@ class RunLog:
         images_per_step: For the speed.
         start: Steps done before; TensorBoard drops what a former, interrupted run wrote beyond it.
         steps: Steps in all.
-        bar: Progress bar, which shows loss, speed and time left.
+        device: Whose peak memory is told.
+        main: Whether this process writes and speaks; in the others of a training everything here does nothing.
     """
 
-    def __init__(self, folder: Path, every: int, images_per_step: int, start: int, steps: int, bar: tqdm):
+    def __init__(
+        self, folder: Path, every: int, images_per_step: int, start: int, steps: int, device: torch.device, main: bool
+    ):
         self.folder = folder
         self.start = start
         self.every = every
         self.images_per_step = images_per_step
         self.steps = steps
-        self.bar = bar
-        self._sums: dict[str, float] = {}
-        self._count = 0
-        self._since = time.perf_counter()
+        self.device = device
+        self.main = main
+        self.bar = tqdm(
+            total=steps, initial=start, desc="training", unit="step", disable=not (main and sys.stderr.isatty())
+        )
+        self._begin()
 
     def __enter__(self) -> "RunLog":
+        if self.main:
+            self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        if self.main:
+            self._close()
+
+    def add(self, step: int, values: dict[str, float], waited: float) -> None:
+        """Take what optimiser step number `step` (from 1) reports.
+
+        Args:
+            step: Its number.
+            values: By name; empty for a step that was skipped.
+            waited: Seconds that it waited for data.
+        """
+        self.bar.update()
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._steps += 1
+        self._updates += bool(values)
+        self._waited += waited
+        if self.main and (step % self.every == 0 or step == self.steps):
+            self._write(step)
+
+    def pause(self, seconds: float) -> None:
+        """Leave `seconds` of something else (a validation, a checkpoint) out of the speed."""
+        self._since += seconds
+
+    def validation(self, step: int, means: dict[str, dict[str, float]], pictures: dict[str, np.ndarray]) -> None:
+        """Write mean metrics of each method, {method: {metric: value}}, and pictures by image name."""
+        if not self.main:
+            return
+        with self._writing():
+            for method, values in means.items():
+                for name, value in values.items():
+                    self.writer.add_scalar(f"validation/{name}/{method}", value, step)
+            for name, picture in pictures.items():
+                self.writer.add_image(f"validation/{name}", picture, step, dataformats="HWC")
+
+    def _begin(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._steps = self._updates = 0
+        self._waited = 0.0
+        self._since = time.perf_counter()
+
+    def _write(self, step: int) -> None:
+        seconds = time.perf_counter() - self._since
+        means = {name: value / self._updates for name, value in self._sums.items()}
+        speed = self._steps * self.images_per_step / seconds
+        waiting = self._waited / seconds
+        memory = peak_memory(self.device) / 1e9
+        means |= {"train/images_per_second": speed, "train/data_waiting": waiting, "train/peak_memory_gb": memory}
+        means["train/skipped"] = self._steps - self._updates
+        with self._writing():
+            for name, value in means.items():
+                self.writer.add_scalar(name, value, step)
+        left = duration((self.steps - step) * seconds / self._steps)
+        self.bar.set_postfix_str(f"{speed:.2f} images/s")
+        logger.info(
+            "step %d of %d: %s, %.2f images/s, %.1f%% waiting for data, %.2f GB at the peak, %s left",
+            step, self.steps, _listed(means), speed, 100 * waiting, memory, left,
+        )  # fmt: skip
+        self._begin()
+
+    def _open(self) -> None:
         # Where TensorBoard cannot write, its thread ends with a traceback; its next call fails too, which is enough.
         self._hook, threading.excepthook = threading.excepthook, self._thread_ended
         before = set(threading.enumerate())
@@ -51,50 +126,13 @@ class RunLog:
             self._restore_hook(set(threading.enumerate()) - before)
             raise
         self._threads = set(threading.enumerate()) - before
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def _close(self) -> None:
         try:
             with self._writing():
                 self.writer.close()
         finally:
             self._restore_hook(self._threads)
-
-    def add(self, step: int, values: dict[str, float]) -> None:
-        """Take the values of optimiser step number `step` (from 1)."""
-        self.bar.update()
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
-        if step % self.every == 0 or step == self.steps:
-            self._write(step)
-
-    def pause(self, seconds: float) -> None:
-        """Leave `seconds` of something else (a validation, a checkpoint) out of the speed."""
-        self._since += seconds
-
-    def validation(self, step: int, means: dict[str, dict[str, float]], pictures: dict[str, np.ndarray]) -> None:
-        """Write mean metrics of each method, {method: {metric: value}}, and pictures by image name."""
-        with self._writing():
-            for method, values in means.items():
-                for name, value in values.items():
-                    self.writer.add_scalar(f"validation/{name}/{method}", value, step)
-            for name, picture in pictures.items():
-                self.writer.add_image(f"validation/{name}", picture, step, dataformats="HWC")
-
-    def _write(self, step: int) -> None:
-        seconds = time.perf_counter() - self._since
-        means = {name: value / self._count for name, value in self._sums.items()}
-        speed = self._count * self.images_per_step / seconds
-        means["train/images_per_second"] = speed
-        with self._writing():
-            for name, value in means.items():
-                self.writer.add_scalar(name, value, step)
-        left = duration((self.steps - step) * seconds / self._count)
-        loss = means["loss/total"]
-        self.bar.set_postfix_str(f"loss {loss:.4g}, {speed:.2f} images/s")
-        logger.info("step %d of %d: loss %.4g, %.2f images/s, %s left", step, self.steps, loss, speed, left)
-        self._sums, self._count, self._since = {}, 0, time.perf_counter()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -113,6 +151,17 @@ class RunLog:
     def _thread_ended(self, ending: threading.ExceptHookArgs) -> None:
         if not isinstance(ending.exc_value, OSError):
             self._hook(ending)
+
+
+def _listed(means: dict[str, float]) -> str:
+    """ "loss 0.12 (l1_residual 0.02, ...), gradient 0.8, rate 0.001"."""
+    if "loss/total" not in means:
+        return "every step was skipped"
+    terms = {name.removeprefix("loss/"): value for name, value in means.items() if name.startswith("loss/")}
+    total = terms.pop("total")
+    named = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
+    gradient, rate = means["train/gradient_norm"], means["train/learning_rate"]
+    return f"loss {total:.4g} ({named}), gradient {gradient:.3g}, rate {rate:.3g}"
 
 
 def duration(seconds: float) -> str:

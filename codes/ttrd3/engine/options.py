@@ -8,6 +8,7 @@ from ttrd3 import config
 from ttrd3.data.triplets import TripletDataset
 from ttrd3.diffusion.objectives import OBJECTIVES, ObjectiveName
 from ttrd3.diffusion.process import DiffusionProcess
+from ttrd3.engine.precision import PrecisionName
 from ttrd3.environment import ROOT
 from ttrd3.errors import ConfigError
 from ttrd3.losses import LOSSES
@@ -58,7 +59,7 @@ class TrainOptions(Section):
 
     steps: PositiveInt = Field(description="optimiser steps in all")
     start_from: str | None = Field(None, description="weights that a new run starts from; null: none")
-    batch_size: PositiveInt = Field(2, description="images per pass")
+    batch_size: PositiveInt = Field(2, description="images per pass, shared out among the processes")
     accumulation: PositiveInt = Field(1, description="passes per optimiser step")
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="Adam's, at its highest")
     schedule: Literal["constant", "cosine"] = Field("constant", description="of the learning rate over `steps`")
@@ -67,11 +68,33 @@ class TrainOptions(Section):
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(1.0, description="largest gradient norm; null: no limit")
     ema_decay: Decay = Field(0.995, description="of the averaged weights, which validation uses")
     ema_every: PositiveInt = Field(10, description="steps between two updates of the averaged weights")
-    workers: Count = Field(2, description="processes that load images; 0 loads in the main process")
+    max_skipped: PositiveInt = Field(
+        10, description="steps in a row without a finite gradient, each of which is skipped, that end the training"
+    )
+    processes: PositiveInt | None = Field(
+        None,
+        description="that train together on this machine; null: one for each GPU that `batch_size` can be shared with",
+    )
+    precision: PrecisionName = Field(
+        "float32", description="of the networks in training: float32, tf32, bfloat16, or float16 with scaled gradients"
+    )
+    channels_last: bool = Field(False, description="memory format of the networks, the fast one in half precision")
+    compile: bool = Field(False, description="let torch.compile translate the networks: minutes at first, then faster")
+    gradient_checkpointing: bool = Field(
+        False, description="recompute blocks in the backward pass: less memory, slower"
+    )
+    cache: bool = Field(True, description="decode all training tiles once, into output/.cache")
+    workers: Count = Field(2, description="processes that load images, for each training process; 0: none of their own")
     log_every: PositiveInt = Field(50, description="steps between two lines of scalars")
     validate_every: PositiveInt | None = Field(None, description="steps between validations; null: at the end only")
     checkpoint_every: PositiveInt = Field(1000, description="steps between checkpoints")
     keep_checkpoints: PositiveInt = Field(2, description="newest checkpoints that are kept")
+    best: str | None = Field(
+        None, description="metric of `val.metrics` whose best validation is kept as best.safetensors; null: none"
+    )
+    patience: PositiveInt | None = Field(
+        None, description="validations in a row without a better `best` that end the training early; null: no end"
+    )
 
 
 class ValOptions(Section):
@@ -135,6 +158,11 @@ def _check_together(options: Options, document: config.Document) -> None:
                 f"{options.diffusion.objective} predicts only: {', '.join(outputs)}. "
                 "Remove this loss or choose another objective."
             )
+    if options.train.patience is not None and options.train.best is None:
+        raise ConfigError(
+            f"{document.place(('train', 'patience'))}: train.patience: found {options.train.patience}, but train.best "
+            "is null: name the metric that validations are to improve, as train.best=psnr, or remove train.patience"
+        )
     if all(loss.weight == 0 for loss in options.losses):
         raise ConfigError(
             f"{document.place(('losses',))}: losses: all weights are 0, so there is nothing to train; set one above 0"

@@ -4,6 +4,7 @@ import json
 import logging
 import platform
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import torch
 from ttrd3 import __version__, config, environment
 from ttrd3.engine.options import Options
 from ttrd3.errors import UserError
-from ttrd3.files import require_writable, write_text
+from ttrd3.files import PARTIAL, Lock, require_writable, write_text
 from ttrd3.paths import output_path
 
 STEP_DIGITS = 8
@@ -27,13 +28,37 @@ class RunFolder:
     def __init__(self, options: Options):
         self.path = output_path(options.output) / options.name
         self.weights = self.path / "weights.safetensors"
+        self.best = self.path / "best.safetensors"
+        self.lock = Lock(self.path / "run.lock")
         self.log = self.path / "train.log"
         self.tensorboard = self.path / "tensorboard"
 
+    def occupy(self) -> None:
+        """Lock the folder for this process.
+
+        Raises:
+            UserError: Another training is using it.
+        """
+        if not self.lock.held:
+            self.lock.take(f"run folder {self.path}")
+
     def create(self) -> None:
-        """Make the folder and those that training fills, proving that they can be written."""
+        """Make the folder and those that training fills, proving that they can be written, and lock it.
+
+        Raises:
+            UserError: It cannot be written, or another training is using it.
+        """
         for folder in (self.path, self.tensorboard, self.path / "checkpoints"):
             require_writable(folder, "output")
+        self.occupy()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what a training that was killed had half-written; the lock says that none is running."""
+        places = ((self.path, f".*{PARTIAL}"), (self.path / "checkpoints", f".*{PARTIAL}"))
+        for folder, pattern in (*places, (self.path / "validation", f".step-{'?' * STEP_DIGITS}.*{PARTIAL}*")):
+            for path in folder.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def checkpoint(self, step: int) -> Path:
         """Where the checkpoint of `step` goes."""
@@ -43,11 +68,16 @@ class RunFolder:
         """All checkpoints, newest first."""
         return sorted((self.path / "checkpoints").glob("step-*.safetensors"), reverse=True)
 
+    def validations(self) -> dict[int, Path]:
+        """The results of each step that training has validated."""
+        found = (self.path / "validation").glob(f"step-{'[0-9]' * STEP_DIGITS}/results.json")
+        return {int(path.parent.name.removeprefix("step-")): path for path in sorted(found)}
+
     def validation(self, label: str) -> Path:
         """Where the results of the weights called `label` go."""
         return self.path / "validation" / label
 
-    def describe(self, options: Options, device: torch.device, step: int) -> None:
+    def describe(self, options: Options, device: torch.device, step: int, processes: int) -> None:
         """Write the resolved options, and add to the record of environments: versions, commit, device, seed."""
         write_text(self.path / "options.yml", config.to_yaml(options))
         path = self.path / "environment.json"
@@ -61,6 +91,7 @@ class RunFolder:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "device": device_name(device),
+            "processes": processes,
             "cpu_threads": torch.get_num_threads(),
             "packages": {pin.name: pin.found for pin in environment.requirements()},
         }

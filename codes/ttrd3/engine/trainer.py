@@ -1,61 +1,75 @@
-"""The training loop: batches in, weights, logs and checkpoints out."""
+"""The training loop: batches in, weights, logs and checkpoints out; whatever stops it, the work done is saved."""
 
+import contextlib
 import logging
-import math
-import sys
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ttrd3.diffusion.objectives import OBJECTIVES
-from ttrd3.engine import build, checkpoint
-from ttrd3.engine.ema import EMA
+from ttrd3.engine import build, checkpoint, resume
+from ttrd3.engine.best import Best
+from ttrd3.engine.distributed import ALONE, World
 from ttrd3.engine.interrupts import Interrupts
-from ttrd3.engine.learning_rate import learning_rate
-from ttrd3.engine.loading import Batch, TrainingSamples, batches, image, training_loader
+from ttrd3.engine.loading import Batch, DeviceBatches, TrainingSamples, batches, to_device, training_loader
 from ttrd3.engine.logs import RunLog
 from ttrd3.engine.options import Options
 from ttrd3.engine.run_folder import RunFolder, step_label
+from ttrd3.engine.stepper import Outcome, Stepper
 from ttrd3.engine.validation import make_restorer, make_validator, protocol
 from ttrd3.engine.validator import Validation
-from ttrd3.errors import CheckpointError, UserError
+from ttrd3.errors import UserError
 from ttrd3.files import require_free_space
-from ttrd3.losses.base import Step
 from ttrd3.paths import input_path
 
 logger = logging.getLogger(__name__)
 
 
-class Trainer:
-    """Everything a run needs, built and tried before step 0."""
+class PeerError(UserError):
+    """Another process of this training has failed and said why."""
 
-    def __init__(self, options: Options):
+
+@dataclass
+class Skipped:
+    """Steps without a finite gradient: in a row until now, and in all."""
+
+    row: int = 0
+    total: int = 0
+
+
+class Trainer:
+    """Everything a run needs, built and tried before step 0.
+
+    Every process of `world` has one; the main process alone writes files and speaks.
+    """
+
+    def __init__(self, options: Options, world: World = ALONE, accept_changes: bool = False):
         """Build from options.
+
+        Args:
+            options: Of the run.
+            world: The processes that train together.
+            accept_changes: Go on with a run although options with influence on its weights have changed.
 
         Raises:
             UserError: Any option, file or device that cannot be used; nothing has been written then.
         """
-        self.options = options
+        self.options, self.world = options, world
         self.folder = RunFolder(options)
-        self.device = build.build_device(options.device)
-        self.data = build.build_dataset(options.data.train, options.seed)
-        self.validator = make_validator(options, self.device)
-        torch.manual_seed(options.seed)
-        self.model = build.build_model(options.model, options.diffusion).to(self.device)
-        self.process = build.build_process(options.diffusion).to(self.device)
-        self.objective = OBJECTIVES[options.diffusion.objective]
-        self.losses = build.build_losses(options, self.device)
+        if world.main and self.folder.path.is_dir():
+            self.folder.occupy()
+        self.device = build.build_device(options.device, world)
+        self.data = build.build_training_data(options)
+        self.validator = make_validator(options, self.device, world)
         train = options.train
-        self.adam = torch.optim.Adam(self.model.parameters(), train.learning_rate, tuple(train.betas))
-        self.ema = EMA(self.model, train.ema_decay)
+        self.best = Best(self.folder, self.validator.metrics, train.best, train.patience)
+        self.stepper = Stepper(options, self.device, world)
         self.step = self.saved_step = 0
-        self._resume_or_start()
-        size = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        self.skipped = Skipped()
+        self.ended_early = False
+        self._notes: list[str] = []
+        self._resume_or_start(accept_changes)
+        size = sum(p.numel() * p.element_size() for p in self.stepper.model.parameters())
         # Model, average and Adam's two moments per checkpoint; one more is there while it is written.
         missing = max(1, train.keep_checkpoints + 1 - len(self.folder.checkpoints()))
         require_free_space(self.folder.path, 4 * size * missing, "keeping checkpoints")
@@ -64,157 +78,212 @@ class Trainer:
         """Train to the last step and validate; None if interrupted, or if all of that was done before."""
         if not self.finished:
             self._rehearse()
-        self.folder.create()
-        with self.folder.logging(), Interrupts() as interrupts:
+        if self.world.main:
+            self.folder.create()
+        logs = self.folder.logging() if self.world.main else contextlib.nullcontext()
+        with logs, Interrupts(quiet=not self.world.main) as interrupts:
             self._announce()
             found = None
             if not self.finished:
-                self.folder.describe(self.options, self.device, self.step)
+                if self.world.main:
+                    self.folder.describe(self.options, self.device, self.step, self.world.size)
                 found = self._loop(interrupts)
             if not self.finished:
                 logger.warning("stopped after step %d; the same command goes on from there", self.step)
                 return None
-            self._write_weights_if_missing()
-            done = (self.folder.validation(step_label(self.step)) / "results.json").exists()
-            return found if done else self._validate(interrupts)
+            if found is None and not self._is_validated():
+                found = self._validate(interrupts)
+            self._write_missing_weights()
+            return found
 
     @property
     def finished(self) -> bool:
-        """Whether the last step is done."""
-        return self.step == self.options.train.steps
+        """Whether the last step is done, or training has ended early for want of improvement."""
+        return self.ended_early or self.step == self.options.train.steps
 
     def _loop(self, interrupts: Interrupts) -> Validation | None:
-        """Train until the last step or an interrupt; returns the newest validation."""
+        """Train until the end or an interrupt; returns the newest validation."""
         train = self.options.train
-        samples = TrainingSamples(self.data, self.process.timesteps, seed=self.options.seed)
-        per_step = train.batch_size * train.accumulation
+        samples = TrainingSamples(self.data, self.stepper.process.timesteps, seed=self.options.seed)
         pin = self.device.type == "cuda"
-        loader = training_loader(samples, train.batch_size, self.step * per_step, train.workers, pin)
-        stream = batches(loader)
-        bar = tqdm(total=train.steps, initial=self.step, desc="training", unit="step", disable=not sys.stderr.isatty())
-        log = RunLog(self.folder.tensorboard, train.log_every, per_step, self.step, train.steps, bar)
+        first = self.step * train.accumulation
+        stream = DeviceBatches(
+            training_loader(samples, train.batch_size, first, train.workers, pin, self.world), self.device
+        )
+        images = train.batch_size * train.accumulation
+        log = RunLog(
+            self.folder.tensorboard, train.log_every, images, self.step, train.steps, self.device, self.world.main
+        )
         found = None
-        with bar, log, logging_redirect_tqdm([logging.getLogger("ttrd3")]):
-            while not self.finished and not interrupts.asked:
-                values = self._train_step(stream)
+        with log, logging_redirect_tqdm([logging.getLogger("ttrd3")]), self._saving_before_errors():
+            if self._is_due() and not self._is_validated():  # the run was stopped between this step and its validation
+                found = self._validated(interrupts, log)
+            while not self.finished:
+                passes = self._next_passes(stream, interrupts)
+                if passes is None:
+                    break
+                outcome = self.stepper.step(self.step, passes)
                 self.step += 1
-                if self.step % train.ema_every == 0 or self.finished:
-                    self.ema.update(self.model)
-                log.add(self.step, values)
+                self._count(outcome, passes)
+                log.add(self.step, outcome.values if outcome.updated else {}, stream.waited)
+                stream.waited = 0.0
                 started = time.perf_counter()
-                due = self.finished or (train.validate_every and self.step % train.validate_every == 0)
-                if due or self.step % train.checkpoint_every == 0 or interrupts.asked:
+                if self._is_due() or self.step % train.checkpoint_every == 0:
                     self._save()
-                if due and not interrupts.asked:
-                    found = self._validate(interrupts)
-                    if found is not None:
-                        log.validation(self.step, found.results.overall(), found.pictures)
+                if self._is_due():
+                    found = self._validated(interrupts, log) or found
                 log.pause(time.perf_counter() - started)
-            if self.saved_step != self.step:  # the signal came after the step's own saving
+            if self.saved_step != self.step:
                 self._save()
         return found
 
-    def _train_step(self, stream: Iterator[Batch]) -> dict[str, float]:
-        """One optimiser step over `accumulation` batches; returns what is logged."""
-        train = self.options.train
-        rate = learning_rate(self.step, train)
-        for group in self.adam.param_groups:
-            group["lr"] = rate
-        self.adam.zero_grad(set_to_none=True)
-        sums: dict[str, Tensor] = {}
-        for _ in range(train.accumulation):
-            terms = self._losses(next(stream))
-            terms["total"] = sum(loss.weight * terms[loss.name] for loss in self.losses)
-            (terms["total"] / train.accumulation).backward()
-            for name, value in terms.items():
-                sums[f"loss/{name}"] = sums.get(f"loss/{name}", 0) + value.detach() / train.accumulation
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm or math.inf)
-        *means, gradient_norm = torch.stack([*sums.values(), norm]).tolist()  # one wait for the device a step
-        if not math.isfinite(gradient_norm):
-            raise UserError(
-                f"step {self.step + 1}: the gradient is {gradient_norm}, which would destroy the weights. Not saved; "
-                f"lower train.learning_rate ({train.learning_rate}) and give the command again."
-            )
-        self.adam.step()
-        return dict(zip(sums, means, strict=True)) | {"train/gradient_norm": gradient_norm, "train/learning_rate": rate}
+    def _next_passes(self, stream: DeviceBatches, interrupts: Interrupts) -> list[Batch] | None:
+        """The batches of the next step; None if any process was asked to stop.
 
-    def _losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The unweighted terms for a batch, by name."""
-        hr, up, reference, degraded = (
-            image(batch, key, self.device) for key in ("hr", "up", "reference", "degraded_reference")
+        Raises:
+            UserError: An image cannot be used, here or (PeerError) in another process.
+        """
+        passes, failure = [], None
+        try:
+            passes = [next(stream) for _ in range(self.options.train.accumulation)]
+        except Exception as error:  # all processes must hear of it before they wait for each other in the step
+            failure = error
+        asked, failed = self.world.agree(interrupts.asked, failure is not None)
+        if failure is not None:
+            raise failure
+        if failed:
+            raise PeerError("another process of this training has stopped; its message stands above")
+        return None if asked else passes
+
+    def _count(self, outcome: Outcome, passes: list[Batch]) -> None:
+        """Keep count of skipped steps.
+
+        Raises:
+            UserError: `max_skipped` in a row.
+        """
+        if outcome.updated:
+            self.skipped.row = 0
+            return
+        self.skipped.total += 1
+        if outcome.overflow:
+            logger.info("step %d: skipped, float16 overflowed; the gradient's scale is lowered", self.step)
+            return
+        self.skipped.row += 1
+        values = outcome.values
+        found = f"the loss is {values['loss/total']:.4g}, the gradient {values['train/gradient_norm']:.4g}"
+        logger.warning("step %d: skipped, %s", self.step, found)
+        if self.skipped.row < self.options.train.max_skipped:
+            return
+        names = [name for share in self.world.gather([n for batch in passes for n in batch["name"]]) for name in share]
+        stuck, self.step = self.step, self.step - self.skipped.row
+        self.skipped = Skipped(total=self.skipped.total - self.skipped.row)
+        if self.saved_step < self.step:
+            self._save()  # the weights are those of the last step that was not skipped
+        raise UserError(
+            f"step {stuck}: {found}, as in {self.options.train.max_skipped} steps in a row, which were all skipped. "
+            f"The last good state, step {self.step}, is saved. The batch was: {', '.join(names)}. Look at these "
+            f"images, lower train.learning_rate ({self.options.train.learning_rate}), or train in float32 "
+            f"(train.precision is {self.options.train.precision}); then go on with --accept-changes."
         )
-        t, noise, has_reference = (
-            batch[key].to(self.device, non_blocking=True) for key in ("t", "noise", "has_reference")
-        )
-        x0, x_in = 2 * hr - 1, 2 * up - 1
-        residual = x_in - x0
-        x_t = self.process.diffuse(x0, residual, noise, t)
-        outputs = self.model(x_t, t, up, reference, degraded, has_reference)
-        predicted = self.objective.convert(outputs, self.process, x_t, x_in, t, clamp=False)
-        step = Step(
-            outputs=dict(zip(self.objective.outputs, outputs, strict=True)),
-            targets=dict(zip(self.objective.outputs, self.objective.targets(x0, x_in, noise), strict=True)),
-            posterior=self.process.posterior_mean(x_t, predicted.residual, predicted.noise, t),
-            posterior_target=self.process.posterior_mean(x_t, residual, noise, t),
-        )
-        return {loss.name: loss(step) for loss in self.losses}
+
+    @contextlib.contextmanager
+    def _saving_before_errors(self):
+        """What stops the training in the block first lets it save the steps done since the newest checkpoint."""
+        try:
+            yield
+        except Exception:
+            if self.stepper.whole and self.saved_step < self.step:
+                with contextlib.suppress(UserError):  # the first error is the one to tell
+                    self._save()
+            raise
 
     def _rehearse(self) -> None:
         """One forward and backward pass and one sampling step, so that what cannot work fails before step 0."""
-        samples = TrainingSamples(self.data, self.process.timesteps, seed=self.options.seed)
-        loader = training_loader(samples, self.options.train.batch_size, 0, workers=0, pin=False)
-        terms = self._losses(next(batches(loader)))
-        sum(loss.weight * terms[loss.name] for loss in self.losses).backward()
-        self.adam.zero_grad(set_to_none=True)
-        restorer = make_restorer(self.options, self.ema.model, self.process)
+        train = self.options.train
+        samples = TrainingSamples(self.data, self.stepper.process.timesteps, seed=self.options.seed)
+        loader = training_loader(samples, train.batch_size, 0, workers=0, pin=False, world=self.world)
+        self.stepper.rehearse(to_device(next(batches(loader)), self.device))
+        restorer = make_restorer(self.options, self.stepper.ema.model, self.stepper.process)
         self.validator.rehearse(replace(restorer, steps=1))
 
-    def _resume_or_start(self) -> None:
-        found = self.folder.checkpoints()
+    def _resume_or_start(self, accept_changes: bool) -> None:
+        found, train = self.folder.checkpoints(), self.options.train
         if found:
-            stored = checkpoint.load_newest(found)
-            checkpoint.require_same_architecture(stored, self.options)
-            checkpoint.restore_checkpoint(stored, self.model, self.ema, self.adam)
+            resumed = resume.newest_whole(found)
+            resume.require_same_run(resumed, self.options, accept_changes)
+            self._notes = resumed.notes
+            stored = resumed.stored
+            self.stepper.restore(stored)
             self.step = self.saved_step = stored.step
-            if self.step > self.options.train.steps:
-                raise CheckpointError(
-                    f"{found[0]}: is at step {self.step}, but train.steps is {self.options.train.steps}. "
-                    "Raise train.steps, or choose another name for a new run."
-                )
-            for name, then, now in checkpoint.changed_options(stored, self.options):
-                logger.warning("%s was %r when this run was last saved, now it is %r", name, then, now)
-        elif self.options.train.start_from is not None:
-            stored = checkpoint.load_weights(self.model, input_path(self.options.train.start_from), self.options)
-            self.ema.model.load_state_dict(self.model.state_dict())
-            logger.info("starts from %s (step %d)", stored.path, stored.step)
+            self.skipped = Skipped(**stored.counters.get("skipped", {}))
+            self.ended_early = self.best.is_exhausted(self.step)
+        elif train.start_from is not None:
+            model, ema = self.stepper.model, self.stepper.ema
+            stored = checkpoint.load_weights(model, input_path(train.start_from), self.options)
+            ema.model.load_state_dict(model.state_dict())
+            self._notes = [f"starts from {stored.path} (step {stored.step})"]
 
     def _announce(self) -> None:
-        train, parameters = self.options.train, sum(p.numel() for p in self.model.parameters())
+        train, parameters = self.options.train, sum(p.numel() for p in self.stepper.model.parameters())
+        count = f"{self.world.size} processes, each " if self.world.size > 1 else ""
         logger.info("run folder %s", self.folder.path)
-        logger.info("%s with %.2f M parameters on %s", self.options.model.unet.type, parameters / 1e6, self.device)
+        logger.info("%s with %.2f M parameters", self.options.model.unet.type, parameters / 1e6)
+        logger.info("%son %s in %s", count, self.device, train.precision)
         logger.info("%d training tiles, %d validation tiles", len(self.data), len(self.validator.dataset))
-        if self.finished:
+        for note in self._notes:
+            logger.warning("%s", note)
+        if self.step == train.steps:
             logger.info("already trained to step %d; raise train.steps or choose another name for more", self.step)
+        elif self.ended_early:
+            self._tell_early_end()
         elif self.step:
             logger.info("goes on from step %d of %d", self.step, train.steps)
 
     def _save(self) -> None:
-        # Weights first: whatever interrupts, they are never older than the checkpoint that a new start finds.
-        checkpoint.save_weights(self.folder.weights, self.ema, self.options, self.step)
-        path = self.folder.checkpoint(self.step)
-        checkpoint.save_checkpoint(path, self.model, self.ema, self.adam, self.options, self.step)
+        if self.world.main:
+            stepper, counters = self.stepper, {"skipped": vars(self.skipped), "scale": self.stepper.scale_state()}
+            # Weights first: whatever interrupts, they are never older than the checkpoint that a new start finds.
+            checkpoint.save_weights(self.folder.weights, stepper.ema, self.options, self.step)
+            path = self.folder.checkpoint(self.step)
+            checkpoint.save_checkpoint(
+                path, stepper.model, stepper.ema, stepper.adam, self.options, self.step, counters
+            )
+            for old in self.folder.checkpoints()[self.options.train.keep_checkpoints :]:
+                old.unlink(missing_ok=True)
         self.saved_step = self.step
-        for old in self.folder.checkpoints()[self.options.train.keep_checkpoints :]:
-            old.unlink()
 
-    def _write_weights_if_missing(self) -> None:
+    def _write_missing_weights(self) -> None:
         """A finished run whose weights file was deleted gets it back from its checkpoint."""
-        if not self.folder.weights.is_file():
-            checkpoint.save_weights(self.folder.weights, self.ema, self.options, self.step)
+        if self.world.main and not self.folder.weights.is_file():
+            checkpoint.save_weights(self.folder.weights, self.stepper.ema, self.options, self.step)
+
+    def _is_due(self) -> bool:
+        every = self.options.train.validate_every
+        return self.step == self.options.train.steps or bool(every and self.step and self.step % every == 0)
+
+    def _is_validated(self) -> bool:
+        return self.step in self.folder.validations()
+
+    def _validated(self, interrupts: Interrupts, log: RunLog) -> Validation | None:
+        """Validate in the course of training: logged, and deciding whether training goes on."""
+        found = self._validate(interrupts)
+        if found is not None:
+            log.validation(self.step, found.results.overall(), found.pictures)
+            (self.ended_early,) = self.world.agree(self.world.main and self.best.is_exhausted(self.step))
+            if self.ended_early:
+                self._tell_early_end()
+        return found
+
+    def _tell_early_end(self) -> None:
+        train = self.options.train
+        logger.info(
+            "ended early: %s has not improved in %d validations since step %d; raise train.patience for more",
+            train.best, train.patience, self.best.step(self.step),
+        )  # fmt: skip
 
     def _validate(self, interrupts: Interrupts) -> Validation | None:
         """Validate the averaged weights as they are now; None if interrupted."""
-        restorer = make_restorer(self.options, self.ema.model, self.process)
+        restorer = make_restorer(self.options, self.stepper.ema.model, self.stepper.process)
         described = protocol(self.options, self.folder.weights.name, self.step)
         folder = self.folder.validation(step_label(self.step))
         found = self.validator.run(restorer, folder, described, lambda: interrupts.asked)
@@ -224,4 +293,7 @@ class Trainer:
         for method, means in found.results.overall().items():
             listed = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
             logger.info("validation at step %d: %s %s", self.step, method, listed)
+        if self.world.main and self.best.step(self.step) == self.step:
+            checkpoint.save_weights(self.folder.best, self.stepper.ema, self.options, self.step)
+            logger.info("best %s so far: %s", self.options.train.best, self.folder.best.name)
         return found

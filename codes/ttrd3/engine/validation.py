@@ -8,6 +8,7 @@ import torch
 from ttrd3.diffusion.objectives import OBJECTIVES
 from ttrd3.diffusion.process import DiffusionProcess
 from ttrd3.engine import build, checkpoint
+from ttrd3.engine.distributed import ALONE, World
 from ttrd3.engine.options import Options
 from ttrd3.engine.restore import Restorer
 from ttrd3.engine.run_folder import RunFolder, step_label
@@ -19,12 +20,12 @@ from ttrd3.paths import input_path
 logger = logging.getLogger(__name__)
 
 
-def make_validator(options: Options, device: torch.device) -> Validator:
-    """The validator of `data.val` and `val`."""
+def make_validator(options: Options, device: torch.device, world: World = ALONE) -> Validator:
+    """The validator of `data.val` and `val`, which the processes of `world` share."""
     val = options.val
     dataset = build.build_dataset(options.data.val, options.seed)
     metrics = build.build_metrics(options)
-    return Validator(dataset, metrics, val.batch_size, val.pictures, val.save_images, options.seed, device)
+    return Validator(dataset, metrics, val.batch_size, val.pictures, val.save_images, options.seed, device, world)
 
 
 def make_restorer(options: Options, model: TTRD3, process: DiffusionProcess) -> Restorer:

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from ttrd3.data.images import write_png
 from ttrd3.data.triplets import TripletDataset
-from ttrd3.engine.loading import ValidationSamples, batches, image, validation_loader
+from ttrd3.engine.distributed import ALONE, World
+from ttrd3.engine.loading import Batch, ValidationSamples, batches, image, to_device, validation_loader
 from ttrd3.engine.restore import Restorer
 from ttrd3.files import PARTIAL, require_free_space, require_writable
 from ttrd3.metrics.base import Metric
@@ -45,8 +46,20 @@ class Validation:
 
 
 @dataclass
+class Share:
+    """What one process found: arguments of `Results.add` and pictures, by the number of the image."""
+
+    rows: dict[int, list[tuple]] = field(default_factory=dict)
+    pictures: dict[int, tuple[str, np.ndarray]] = field(default_factory=dict)
+    stopped: bool = False
+
+
+@dataclass
 class Validator:
-    """Restores every image of a data set, with its reference and noise decided by the seed and its name."""
+    """Restores every image of a data set, with its reference and noise decided by the seed and its name.
+
+    The processes of `world` share the images out; each gets the whole result, and the main one writes it.
+    """
 
     dataset: TripletDataset
     metrics: list[Metric]
@@ -55,6 +68,7 @@ class Validator:
     save_images: bool
     seed: int
     device: torch.device
+    world: World = ALONE
 
     def __post_init__(self) -> None:
         Results(self.metrics)  # refuses metrics that cannot stand in one table before hours are spent
@@ -65,57 +79,83 @@ class Validator:
         """Validate and leave in `folder`, whole or not at all, what is needed to judge the result.
 
         That is `results.json`, `per_image.csv`, `results.md`, `pictures/*.png` with `overview.png`, and, if asked for,
-        `images/CLASS/NAME.png`. `protocol` is what the tables say besides the metrics' own. When `stop` says so,
-        validation ends after the batch at hand, leaves nothing and returns None.
+        `images/CLASS/NAME.png`. `protocol` is what the tables say besides the metrics' own. When `stop` says so in any
+        process, validation ends after the batch at hand, leaves nothing and returns None.
         """
-        samples, loader = self._loader()
-        chosen = set(np.linspace(0, len(samples) - 1, min(self.pictures, len(samples))).round().astype(int).tolist())
-        require_free_space(folder.parent, len(samples) * 256 * 256 * BYTES_PER_PIXEL, "validation")
-        require_writable(folder.parent, "output")
-        found = Validation(Results(self.metrics), protocol)
-        number = 0
-        bar = tqdm(total=len(samples), desc="validation", unit="image", disable=not sys.stderr.isatty())
-        with _working_folder(folder) as partial, bar:
-            for batch in batches(loader):
-                if stop():
-                    return None
-                restored = _uint8(self._restore(restorer, batch))
-                for row in range(len(restored)):
-                    self._one(found, batch, row, restored[row], partial, number in chosen)
-                    number += 1
-                    bar.update()
-            if found.pictures:
-                write_png(partial / "pictures" / "overview.png", contact_sheet(list(found.pictures.values())))
-            found.results.write(partial, protocol)
-            _take_place(partial, folder)
+        if self.world.main:
+            require_free_space(folder.parent, len(self.dataset) * 256 * 256 * BYTES_PER_PIXEL, "validation")
+            require_writable(folder.parent, "output")
+        process = self.world.gather(os.getpid())[0]  # the main one's: all write into one folder
+        with _working_folder(folder.with_name(f".{folder.name}.{process}{PARTIAL}"), self.world.main) as partial:
+            shares = self.world.gather(self._share(restorer, partial, stop))
+            if any(share.stopped for share in shares):
+                return None
+            found = self._together(shares, protocol)
+            if self.world.main:
+                if found.pictures:
+                    write_png(partial / "pictures" / "overview.png", contact_sheet(list(found.pictures.values())))
+                found.results.write(partial, protocol)
+                _take_place(partial, folder)
         return found
 
     def rehearse(self, restorer: Restorer) -> None:
-        """Restore the first batch and forget it.
+        """Restore this process's first batch and forget it.
 
         Raises:
             UserError: Images or options that a validation could not work with.
         """
-        self._restore(restorer, next(batches(self._loader()[1])))
+        _, loader = self._loader()
+        if len(loader):
+            self._restore(restorer, next(batches(loader)))
+
+    def _share(self, restorer: Restorer, folder: Path, stop: Callable[[], bool]) -> Share:
+        """Restore and measure this process's images; they and their pictures go into `folder`."""
+        samples, loader = self._loader()
+        chosen = set(np.linspace(0, len(samples) - 1, min(self.pictures, len(samples))).round().astype(int).tolist())
+        share = Share()
+        silent = not (self.world.main and sys.stderr.isatty())
+        total = sum(map(len, loader.batch_sampler))
+        with tqdm(total=total, desc="validation", unit="image", disable=silent) as bar:
+            for numbers, batch in zip(loader.batch_sampler, batches(loader), strict=True):
+                if stop():
+                    share.stopped = True
+                    break
+                restored = _uint8(self._restore(restorer, batch))
+                for row, number in enumerate(numbers):
+                    self._one(share, number, batch, row, restored[row], folder, number in chosen)
+                    bar.update()
+        return share
+
+    def _together(self, shares: list[Share], protocol: dict) -> Validation:
+        found = Validation(Results(self.metrics), protocol)
+        rows = {number: rows for share in shares for number, rows in share.rows.items()}
+        for number in sorted(rows):
+            for row in rows[number]:
+                found.results.add(*row)
+        pictures = {number: named for share in shares for number, named in share.pictures.items()}
+        found.pictures = dict(pictures[number] for number in sorted(pictures))
+        return found
 
     def _loader(self) -> tuple[ValidationSamples, DataLoader]:
         samples = ValidationSamples(self.dataset, seed=self.seed)
-        return samples, validation_loader(samples, self.batch_size, pin=self.device.type == "cuda")
+        return samples, validation_loader(samples, self.batch_size, self.device.type == "cuda", self.world)
 
-    def _restore(self, restorer: Restorer, batch: dict) -> Tensor:
-        up = image(batch, "up", self.device)
+    def _restore(self, restorer: Restorer, batch: Batch) -> Tensor:
+        batch = to_device(batch, self.device)
+        up = image(batch, "up")
         if not batch["has_reference"].any():  # the texture net has nothing to do
             return restorer(up, None, None, None, batch["name"])
-        reference, degraded = (image(batch, key, self.device) for key in ("reference", "degraded_reference"))
-        return restorer(up, reference, degraded, batch["has_reference"].to(self.device), batch["name"])
+        reference, degraded = image(batch, "reference"), image(batch, "degraded_reference")
+        return restorer(up, reference, degraded, batch["has_reference"], batch["name"])
 
-    def _one(self, found: Validation, batch: dict, row: int, sr: np.ndarray, folder: Path, draw: bool) -> None:
+    def _one(self, share: Share, number: int, batch: Batch, row: int, sr: np.ndarray, folder: Path, draw: bool) -> None:
         name, class_name = batch["name"][row], batch["class_name"][row]
         hr, up, lr = (_pixels(batch[key][row]) for key in ("hr", "up", "lr"))
         captions = {}
+        share.rows[number] = []
         for method, result in (("bicubic", up), ("ttrd3", sr)):
             values = {metric.name: metric(result, hr) for metric in self.metrics}
-            found.results.add(name, class_name, method, values, batch["reference_name"][row] or None)
+            share.rows[number].append((name, class_name, method, values, batch["reference_name"][row] or None))
             captions[method] = ", ".join(_caption(metric, values[metric.name]) for metric in self.metrics[:2])
         if self.save_images:
             write_png(folder / "images" / f"{name}.png", sr)  # the name holds the class folder, where there is one
@@ -124,19 +164,19 @@ class Validator:
             columns = {"LR": lr, "bicubic": up, "TTRD3": sr, "reference": reference, "HR": hr}
             second = {"LR": name, "bicubic": captions["bicubic"], "TTRD3": captions["ttrd3"]}
             second["reference"] = batch["reference_name"][row]
-            found.pictures[name] = panel(columns, second, zoom=True)
-            write_png(folder / "pictures" / f"{name.replace('/', '-')}.png", found.pictures[name])
+            picture = panel(columns, second, zoom=True)
+            share.pictures[number] = name, picture
+            write_png(folder / "pictures" / f"{name.replace('/', '-')}.png", picture)
 
 
 @contextmanager
-def _working_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to work in, which vanishes unless `_take_place` moved it."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}{PARTIAL}")
+def _working_folder(partial: Path, main: bool) -> Iterator[Path]:
+    """A folder to work in, which vanishes with the main process's block unless `_take_place` moved it."""
     try:
-        partial.mkdir(parents=True)
+        partial.mkdir(parents=True, exist_ok=True)
         yield partial
     finally:
-        if partial.exists():
+        if main and partial.exists():
             shutil.rmtree(partial)
 
 

@@ -117,8 +117,8 @@ class LinearAttention(nn.Module):
         q, k, v = _heads(self.qkv(self.norm(x)))  # (N, heads, 32, H W) each
         q = q.softmax(dim=2) * HEAD_WIDTH**-0.5
         k = k.softmax(dim=3)
-        context = k @ (v / (h * w)).transpose(2, 3)  # (N, heads, 32, 32)
-        out = context.transpose(2, 3) @ q
+        context = k @ v.transpose(2, 3)  # (N, heads, 32, 32)
+        out = context.transpose(2, 3) @ q / (h * w)  # divided last: v / (h w) would vanish in float16
         return x + self.out(out.reshape(n, -1, h, w))
 
 

@@ -25,7 +25,9 @@ class Matches(NamedTuple):
 
 
 def match(lr: Tensor, reference: Tensor, k: int, memory: int) -> Matches:
-    """The K best matches of each 3x3 patch (zero padding 1) of `lr` among those of `reference`.
+    """The K best matches of each 3x3 patch (zero padding 1) of `lr` among those of `reference`, in float32.
+
+    In half precision, under autocast too, many candidates would tie: cosines near 1 are 1/256 apart in bfloat16.
 
     The search is not differentiated, its result is: the similarities of the pairs found are computed again from the
     features, which costs K / P_ref of the search.
@@ -36,9 +38,11 @@ def match(lr: Tensor, reference: Tensor, k: int, memory: int) -> Matches:
         k: Matches per position.
         memory: Bytes that the similarities of one chunk of LR rows may take.
     """
-    with torch.no_grad():
-        index = torch.cat([_search(a, b, k, memory) for a, b in zip(lr, reference, strict=True)])
-    return Matches(index, _similarity_of_pairs(lr, reference, index))
+    lr, reference = lr.float(), reference.float()
+    with torch.autocast(lr.device.type, enabled=False):
+        with torch.no_grad():
+            index = torch.cat([_search(a, b, k, memory) for a, b in zip(lr, reference, strict=True)])
+        return Matches(index, _similarity_of_pairs(lr, reference, index))
 
 
 def _search(lr: Tensor, reference: Tensor, k: int, memory: int) -> Tensor:

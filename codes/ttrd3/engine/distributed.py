@@ -1,0 +1,118 @@
+"""Processes that train together: who they are (torchrun's environment), what they agree on and hand to each other.
+
+The only module that reads the environment. `torchrun` sets RANK, WORLD_SIZE and LOCAL_RANK on one machine, on several
+and under SLURM; without them there is one process.
+"""
+
+import contextlib
+import ctypes
+import datetime
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from ttrd3 import environment
+
+PATIENCE = datetime.timedelta(hours=12)  # a process may wait for the others' validation or tile cache
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together.
+
+    Attributes:
+        rank: Its number, 0 to size - 1.
+        size: How many there are.
+        local_rank: Its number on its machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the one that writes files and speaks to the user."""
+        return self.rank == 0
+
+    def agree(self, *flags: bool) -> tuple[bool, ...]:
+        """For each flag, whether any process says so; every process must ask at the same point."""
+        if self.size == 1:
+            return flags
+        said = torch.tensor(flags, dtype=torch.uint8)
+        dist.all_reduce(said, dist.ReduceOp.MAX)
+        return tuple(map(bool, said.tolist()))
+
+    def mean(self, values: Sequence[float]) -> list[float]:
+        """The mean of each value over the processes."""
+        if self.size == 1:
+            return list(values)
+        sums = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(sums)
+        return (sums / self.size).tolist()
+
+    def gather(self, found: Any) -> list[Any]:
+        """What each process has found, by rank, in every process."""
+        if self.size == 1:
+            return [found]
+        everything: list[Any] = [None] * self.size
+        dist.all_gather_object(everything, found)
+        return everything
+
+    def first_to_say(self, text: str) -> bool:
+        """Whether no other process has said `text` yet: what goes wrong in all of them is told once."""
+        if self.size == 1:
+            return True
+        key = f"ttrd3/said/{hashlib.sha256(text.encode()).hexdigest()}"
+        with contextlib.suppress(RuntimeError):  # the store may have gone with another process
+            return dist.group.WORLD.store.add(key, 1) == 1  # type: ignore[union-attr]
+        return True
+
+
+ALONE = World()
+
+
+def world_size() -> int:
+    """How many processes torchrun has started; 0 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "0"))
+
+
+def uses_cuda(device: str) -> bool:
+    """Whether an option `device` means CUDA on this machine."""
+    return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+
+
+@contextlib.contextmanager
+def joined(cuda: bool) -> Iterator[World]:
+    """The processes that torchrun started, as one group for the time of the block; `ALONE` where it started none.
+
+    Args:
+        cuda: Whether gradients are on CUDA devices and so travel by NCCL; everything else does by gloo.
+    """
+    if world_size() < 2:
+        yield ALONE
+        return
+    world = World(int(os.environ["RANK"]), world_size(), int(os.environ["LOCAL_RANK"]))
+    _stop_with_the_parent()
+    if "OMP_NUM_THREADS" not in os.environ:
+        there = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
+        torch.set_num_threads(max(1, environment.cores() // there))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    try:
+        yield world
+    finally:
+        dist.destroy_process_group()
+
+
+def _stop_with_the_parent() -> None:
+    """A launcher that is killed takes its processes along (SIGTERM: they save), instead of leaving them to run on."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)

@@ -1,0 +1,163 @@
+"""One optimiser step: batches forward and backward, the gradient clipped, Adam, and the averaged weights."""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ttrd3.diffusion.objectives import OBJECTIVES
+from ttrd3.engine import acceleration, build, checkpoint
+from ttrd3.engine.distributed import World
+from ttrd3.engine.ema import EMA
+from ttrd3.engine.learning_rate import learning_rate
+from ttrd3.engine.loading import Batch, image
+from ttrd3.engine.options import Options
+from ttrd3.engine.precision import Precision
+from ttrd3.losses.base import Step
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step reports: values to log, equal in all processes, and whether the weights were updated.
+
+    Attributes:
+        overflow: The gradient left the range of float16; the scale has been lowered, which is no fault of the data.
+    """
+
+    values: dict[str, float]
+    updated: bool
+    overflow: bool = False
+
+
+class Stepper:
+    """The model with everything that changes it.
+
+    Attributes:
+        whole: Whether model, average and optimiser belong to one step; false only while they are updated.
+    """
+
+    def __init__(self, options: Options, device: torch.device, world: World):
+        """Build from options.
+
+        Raises:
+            UserError: An option, weights file or device that cannot be used.
+        """
+        self.options, self.device, self.world = options, device, world
+        train = options.train
+        self.precision = Precision(train.precision, device)
+        torch.manual_seed(options.seed)
+        self.model = build.build_model(options.model, options.diffusion).to(device)
+        self.ema = EMA(self.model, train.ema_decay)
+        if train.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if train.gradient_checkpointing:
+            acceleration.recompute_in_backward(self.model)
+        if train.compile:
+            acceleration.compile_networks(self.model, device)
+        self.process = build.build_process(options.diffusion).to(device)
+        self.objective = OBJECTIVES[options.diffusion.objective]
+        self.losses = build.build_losses(options, device)
+        self.adam = torch.optim.Adam(self.model.parameters(), train.learning_rate, tuple(train.betas), fused=True)
+        self.network: nn.Module = self.model  # what is called to train: with several processes, DDP around the model
+        self.whole = True
+
+    def rehearse(self, batch: Batch) -> None:
+        """Forward and backward once without any update; then the processes, if several, are joined.
+
+        Raises:
+            UserError: What cannot work, before anything is trained.
+        """
+        self._total(self._losses(batch)).backward()
+        unused = any(parameter.grad is None for parameter in self.model.parameters())
+        self.adam.zero_grad(set_to_none=True)
+        if self.world.size > 1:
+            self.network = DistributedDataParallel(
+                self.model, forward_sync_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused
+            )
+
+    def step(self, number: int, batches: Sequence[Batch]) -> Outcome:
+        """Optimiser step `number` = 0, 1, ... over the passes of `batches`.
+
+        A gradient that is not finite changes nothing but the scale of float16.
+        """
+        train = self.options.train
+        rate = learning_rate(number, train)
+        for group in self.adam.param_groups:
+            group["lr"] = rate
+        self.adam.zero_grad(set_to_none=True)
+        sums = self._backward(batches)
+        self.precision.scaler.unscale_(self.adam)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm or math.inf)
+        *means, norm = torch.stack([*sums.values(), norm]).tolist()  # one wait for the device a step
+        means = self.world.mean(means)  # the gradient needs none: DDP has averaged it
+        sound = all(map(math.isfinite, means))
+        finite = sound and math.isfinite(norm)
+        self._update(number, finite)
+        values = dict(zip(sums, means, strict=True))
+        values |= {"train/gradient_norm": norm, "train/learning_rate": rate}
+        overflow = self.precision.name == "float16" and sound and not finite
+        return Outcome(values, finite, overflow and self.precision.scaler.get_scale() >= 1)
+
+    def _backward(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """Add up the gradients of all passes; returns the mean of each loss term."""
+        sums: dict[str, Tensor] = {}
+        for number, batch in enumerate(batches, start=1):
+            with contextlib.ExitStack() as stack:
+                if number < len(batches) and isinstance(self.network, DistributedDataParallel):
+                    stack.enter_context(self.network.no_sync())  # the last pass exchanges the sum of all
+                terms = self._losses(batch)
+                total = self._total(terms)
+                self.precision.scaler.scale(total / len(batches)).backward()
+            for name, value in (terms | {"total": total}).items():
+                sums[f"loss/{name}"] = sums.get(f"loss/{name}", 0) + value.detach() / len(batches)
+        return sums
+
+    def _update(self, number: int, finite: bool) -> None:
+        train = self.options.train
+        self.whole = False
+        if finite:
+            self.precision.scaler.step(self.adam)
+            if (number + 1) % train.ema_every == 0 or number + 1 == train.steps:
+                self.ema.update(self.model)
+        self.precision.scaler.update()
+        self.whole = True
+
+    def _total(self, terms: dict[str, Tensor]) -> Tensor:
+        return sum((loss.weight * terms[loss.name] for loss in self.losses), start=torch.zeros((), device=self.device))
+
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The unweighted terms for a batch, by name."""
+        hr, up, reference, degraded = (
+            acceleration.in_format(image(batch, key), self.options.train.channels_last)
+            for key in ("hr", "up", "reference", "degraded_reference")
+        )
+        t, noise = batch["t"], batch["noise"]
+        x0, x_in = 2 * hr - 1, 2 * up - 1
+        residual = x_in - x0
+        x_t = self.process.diffuse(x0, residual, noise, t)
+        with self.precision.of_networks():
+            outputs = self.network(x_t, t, up, reference, degraded, batch["has_reference"])
+        outputs = tuple(output.float() for output in outputs)
+        predicted = self.objective.convert(outputs, self.process, x_t, x_in, t, clamp=False)
+        step = Step(
+            outputs=dict(zip(self.objective.outputs, outputs, strict=True)),
+            targets=dict(zip(self.objective.outputs, self.objective.targets(x0, x_in, noise), strict=True)),
+            posterior=self.process.posterior_mean(x_t, predicted.residual, predicted.noise, t),
+            posterior_target=self.process.posterior_mean(x_t, residual, noise, t),
+        )
+        return {loss.name: loss(step) for loss in self.losses}
+
+    def scale_state(self) -> dict[str, Any]:
+        """The gradient scale of float16, as JSON; empty otherwise."""
+        return self.precision.scaler.state_dict()
+
+    def restore(self, stored: checkpoint.Stored) -> None:
+        """Put a checkpoint's content in place."""
+        checkpoint.restore_checkpoint(stored, self.model, self.ema, self.adam)
+        if self.precision.scaler.is_enabled() and stored.counters.get("scale"):
+            self.precision.scaler.load_state_dict(stored.counters["scale"])
