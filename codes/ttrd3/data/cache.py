@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from PIL import __version__ as pillow
 from tqdm import tqdm
 
 from ttrd3.data.images import read_rgb, read_size
-from ttrd3.data.pixels import MARK_BYTES, Pixels, Stored, Unfit, mapped
+from ttrd3.data.pixels import Pixels, Stored, UnfitError, mapped
 from ttrd3.environment import cores
 from ttrd3.errors import DataError, UserError
 from ttrd3.files import PARTIAL, replacing, require_free_space
@@ -48,7 +48,7 @@ class Place:
         return {"format": _FORMAT, "pillow": pillow, "root": str(self.root.resolve()), "split": self.split}
 
     def pixels(self, text: bytes, images: dict[str, dict[str, int]]) -> Pixels:
-        """The pixels beside the index that reads `text` and lists `images`; may raise Unfit."""
+        """The pixels beside the index that reads `text` and lists `images`; may raise UnfitError."""
         stored = {
             str(self.root / name): Stored(entry["offset"], entry["height"], entry["width"])
             for name, entry in images.items()
@@ -84,12 +84,12 @@ def open_cache(place: Place, paths: Sequence[Path]) -> Pixels | None:
 
 
 def _opened(place: Place, paths: Sequence[Path]) -> Pixels:
-    with contextlib.suppress(Unfit):
+    with contextlib.suppress(UnfitError):
         return _load(place, paths)
     with _only_one(place.path("lock")):
         try:
             return _load(place, paths)  # another process has made it in the meantime
-        except Unfit as reason:
+        except UnfitError as reason:
             logger.info("decoding %d images into a cache: %s", len(paths), reason)
         return _make(place, paths)
 
@@ -99,18 +99,18 @@ def _load(place: Place, paths: Sequence[Path]) -> Pixels:
     try:
         text = index.read_bytes()
     except FileNotFoundError:
-        raise Unfit(f"{index} is not there yet") from None
+        raise UnfitError(f"{index} is not there yet") from None
     mapped(place.path("pixels"), _mark(text))  # proves that the text is an index as `_make` writes it
     header = json.loads(text)
     images = header.pop("images")
     if header != place.header():
-        raise Unfit(f"{index} was made by another version")
+        raise UnfitError(f"{index} was made by another version")
     listed = {name: (entry["size"], entry["mtime_ns"]) for name, entry in images.items()}
     found = {_name(place, path): _stamp(path) for path in paths}
     if found != listed:
         changed = sum(found[name] != listed[name] for name in found.keys() & listed.keys())
         added, removed = len(found.keys() - listed.keys()), len(listed.keys() - found.keys())
-        raise Unfit(f"{index} is out of date ({changed} images changed, {added} added, {removed} removed)")
+        raise UnfitError(f"{index} is out of date ({changed} images changed, {added} added, {removed} removed)")
     return place.pixels(text, images)
 
 
@@ -179,7 +179,7 @@ def _planned(place: Place, paths: Sequence[Path]) -> dict[str, dict[str, int]]:
 def _decode_into(target: int, root: Path, images: dict[str, dict[str, int]]) -> None:
     """Write the pixels of all images to the open file `target`, on all cores: Pillow decodes without Python's lock."""
     bar = tqdm(total=len(images), desc="decoding", unit="image", disable=None)
-    # `read_rgb` sets filters of warnings for a moment, in threads one over the other: put them back once all have ended.
+    # `read_rgb` sets warning filters for a moment, here in threads one over the other: restored when all have ended.
     with warnings.catch_warnings(), bar:
         executor = ThreadPoolExecutor(cores())
         try:

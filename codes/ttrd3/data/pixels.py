@@ -18,12 +18,12 @@ import numpy as np
 
 from ttrd3.data.images import read_rgb
 
-MARK_BYTES = hashlib.sha256().digest_size
+_MARK_BYTES = hashlib.sha256().digest_size
 
 logger = logging.getLogger(__name__)
 
 
-class Unfit(Exception):
+class UnfitError(Exception):
     """Why a cache cannot be used as it lies on the disk; never reaches the user as an error."""
 
 
@@ -45,7 +45,7 @@ class Pixels:
     """The images of one file; picklable, since each process maps the file for itself."""
 
     def __init__(self, file: Path, mark: bytes, images: dict[str, Stored]):
-        """Map `file`, whose index has the hash `mark` and lists `images` by `str` of their path; may raise Unfit."""
+        """Map `file`; its index has the hash `mark` and lists `images` by `str` of their path. May raise UnfitError."""
         self._file, self._mark, self._images = file, mark, images
         self._bytes: np.ndarray | None = mapped(file, mark)
 
@@ -56,7 +56,7 @@ class Pixels:
         """Read-only uint8 (H, W, 3) that lies in the map, or None for an image that is not in this file.
 
         Raises:
-            Unfit, OSError: This process had not mapped the file yet, and it is gone or was made anew.
+            UnfitError, OSError: This process had not mapped the file yet, and it is gone or was made anew.
         """
         found = self._images.get(str(path))
         if found is None:
@@ -70,18 +70,18 @@ def mapped(file: Path, mark: bytes) -> np.ndarray:
     """All bytes of a .pixels file, uint8, read-only.
 
     Raises:
-        Unfit: It does not end with `mark`, the hash of its index: it is cut short, or another index's.
+        UnfitError: It does not end with `mark`, the hash of its index: it is cut short, or another index's.
         OSError: It cannot be opened.
     """
     try:
         with file.open("rb") as opened:
             content = np.frombuffer(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
     except FileNotFoundError:
-        raise Unfit(f"{file} is not there") from None
+        raise UnfitError(f"{file} is not there") from None
     except ValueError:  # nothing to map
-        raise Unfit(f"{file} is empty") from None
-    if content[-MARK_BYTES:].tobytes() != mark:
-        raise Unfit(f"{file} is damaged, or does not belong to its index")
+        raise UnfitError(f"{file} is empty") from None
+    if content[-_MARK_BYTES:].tobytes() != mark:
+        raise UnfitError(f"{file} is damaged, or does not belong to its index")
     return content
 
 
@@ -100,7 +100,10 @@ class CachedImages:
         for cache in tuple(self._caches):
             try:
                 image = cache.get(path)
-            except (Unfit, OSError) as error:  # in a worker that started after another training made the cache anew
+            except (
+                UnfitError,
+                OSError,
+            ) as error:  # in a worker that started after another training made the cache anew
                 logger.warning("images are decoded each time they are drawn, which is slower: %s", error)
                 self._caches.remove(cache)
                 continue

@@ -101,16 +101,18 @@ class TripletDataset:
 
         small = apply_symmetry(lr[lr_window(window)], symmetry)
         large = apply_symmetry(hr[window], symmetry)
-        reference, reference_name = np.zeros_like(large), ""
+        reference = degraded = np.zeros_like(large)
+        reference_name = ""
         if has_reference:
             whole, reference_name = self._draw_reference(tile, hr, rng)
             reference = self._cut_reference(whole, window, symmetry, rng)
+            degraded = degrade(reference)
         return {
             "hr": _tensor(large),
             "lr": _tensor(small),
             "up": _tensor(up_from_lr(small)),
             "reference": _tensor(reference),
-            "degraded_reference": _tensor(degrade(reference)),  # zeros stay zeros
+            "degraded_reference": _tensor(degraded),
             "has_reference": has_reference,
             "name": tile.name,
             "class_name": tile.class_name,
