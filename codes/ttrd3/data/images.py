@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,9 @@ from PIL import Image, UnidentifiedImageError
 
 from ttrd3.errors import DataError
 from ttrd3.files import replacing
+
+Reader = Callable[[Path], np.ndarray]
+"""Gives an image file's uint8 (H, W, 3): `read_rgb`, or `CachedImages` of pixels.py."""
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"})
 

@@ -26,7 +26,7 @@ class Tile:
         name: Unique within its split: CLASS/NAME in our layout, NAME in the authors'.
         class_name: Scene class.
         hr: HR file.
-        lr: LR file; None for a tile that only serves as reference.
+        lr: LR file; None where there is none for a tile that only serves as reference.
         reference: File of the paired reference, where there are such.
         fingerprint: Hashes where they are stored, else None.
         source: Image that the tile was cut from and its box there, where known.
@@ -153,7 +153,7 @@ def _authors(root: Path, split: str, need_lr: bool) -> list[Tile]:
     hr = _flat(hr_folders[0])
     if not hr:
         raise DataError(f"{hr_folders[0]}: no images in it. Unpack the data again, or run `ttrd3 prepare`.")
-    lr = _flat(lr_folders[0]) if need_lr else {}
+    lr = _flat(lr_folders[0]) if len(lr_folders) == 1 else {}
     if need_lr:
         _require_pairs(base, hr, lr)
         for name in hr:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ttrd3.data.hashes import Fingerprint, are_duplicates, fingerprint
-from ttrd3.data.images import read_rgb
+from ttrd3.data.images import Reader
 from ttrd3.data.layout import Tile
 from ttrd3.errors import DataError
 
@@ -34,8 +34,8 @@ class SameClassReferences:
         if alone:
             raise self._nothing_for(sorted(alone))
 
-    def draw(self, tile: Tile, rng: np.random.Generator) -> tuple[Tile, np.ndarray]:
-        """A usable reference for `tile`, all usable ones equally likely, and its image uint8 (H, W, 3).
+    def draw(self, tile: Tile, rng: np.random.Generator, read: Reader) -> tuple[Tile, np.ndarray]:
+        """A usable reference for `tile`, all usable ones equally likely, and its image uint8 (H, W, 3) from `read`.
 
         Raises:
             DataError: Every image of the class is the tile itself or a duplicate of it.
@@ -44,8 +44,8 @@ class SameClassReferences:
         for index in rng.permutation(len(pool)):
             other = pool[index]
             if self._known_usable(other, tile):
-                image = read_rgb(other.hr)
-                if not are_duplicates(self._fingerprint(other, image), self._fingerprint(tile)):
+                image = read(other.hr)
+                if not are_duplicates(self._fingerprint(other, read, image), self._fingerprint(tile, read)):
                     return other, image
         raise self._nothing_for([tile.class_name])
 
@@ -56,11 +56,11 @@ class SameClassReferences:
             return False
         return not (other.fingerprint and tile.fingerprint and are_duplicates(other.fingerprint, tile.fingerprint))
 
-    def _fingerprint(self, tile: Tile, image: np.ndarray | None = None) -> Fingerprint:
+    def _fingerprint(self, tile: Tile, read: Reader, image: np.ndarray | None = None) -> Fingerprint:
         if tile.fingerprint is not None:
             return tile.fingerprint
         if tile.hr not in self._fingerprints:
-            self._fingerprints[tile.hr] = fingerprint(read_rgb(tile.hr) if image is None else image)
+            self._fingerprints[tile.hr] = fingerprint(read(tile.hr) if image is None else image)
         return self._fingerprints[tile.hr]
 
     def _nothing_for(self, classes: list[str]) -> DataError:

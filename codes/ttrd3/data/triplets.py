@@ -9,9 +9,11 @@ from pydantic import Field
 from torch import Tensor
 
 from ttrd3.data.augment import apply_symmetry, draw_symmetry, draw_window, lr_window
+from ttrd3.data.cache import Place, open_cache
 from ttrd3.data.degrade import degrade, up_from_lr
-from ttrd3.data.images import read_rgb
+from ttrd3.data.images import Reader, read_rgb
 from ttrd3.data.layout import Tile, find_tiles, has_split, require_scale
+from ttrd3.data.pixels import CachedImages
 from ttrd3.data.references import SameClassReferences
 from ttrd3.errors import DataError
 from ttrd3.registry import PositiveInt, Probability
@@ -35,6 +37,9 @@ class TripletDataset:
             on its own, none turns nothing.
         crop: Side in HR pixels, a multiple of 4, of random windows; null takes whole tiles.
         limit: Use only this many tiles, drawn by the seed; null uses all.
+
+    The program itself gives `seed`, and in `cache` the folder where decoded images are kept, whole splits at a time and
+    whatever the limit; without one each image is decoded every time it is drawn. The samples are the same.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class TripletDataset:
         limit: PositiveInt | None = None,
         *,
         seed: int,
+        cache: Path | None = None,
     ):
         self.root = Path(root)
         self.split = split
@@ -56,15 +62,17 @@ class TripletDataset:
         self.reference_dropout = reference_dropout
         self.augmentation = augmentation
         self.crop = crop
-        self.tiles = _limited(find_tiles(self.root, split), limit, seed)
+        used = {split: find_tiles(self.root, split)}
+        self.tiles = _limited(used[split], limit, seed)
         self.classes = sorted({tile.class_name for tile in self.tiles})
         if reference == "paired":
             self._require_paired()
         elif reference == "same_class":
             origin = _reference_split(self.root, reference_split)
-            pool = find_tiles(self.root, origin, need_lr=False)
-            self.pool = SameClassReferences(pool, origin=f"{self.root}/{origin}")
+            used[origin] = find_tiles(self.root, origin, need_lr=False)
+            self.pool = SameClassReferences(used[origin], origin=f"{self.root}/{origin}")
             self.pool.require_for(self.tiles)
+        self._read: Reader = read_rgb if cache is None else _cached(cache, self.root, used)
 
     def __len__(self) -> int:
         return len(self.tiles)
@@ -81,7 +89,7 @@ class TripletDataset:
             DataError: An image is damaged, of a wrong kind or size; names the file.
         """
         tile = self.tiles[index]
-        hr, lr = read_rgb(tile.hr), read_rgb(tile.lr)
+        hr, lr = self._read(tile.hr), self._read(tile.lr)
         require_scale(tile.hr, hr.shape[1::-1], tile.lr, lr.shape[1::-1])
         kept = rng.random() >= self.reference_dropout  # drawn in every mode: the windows below do not depend on it
         has_reference = self.reference != "none" and kept
@@ -93,16 +101,18 @@ class TripletDataset:
 
         small = apply_symmetry(lr[lr_window(window)], symmetry)
         large = apply_symmetry(hr[window], symmetry)
-        reference, reference_name = np.zeros_like(large), ""
+        reference = degraded = np.zeros_like(large)
+        reference_name = ""
         if has_reference:
             whole, reference_name = self._draw_reference(tile, hr, rng)
             reference = self._cut_reference(whole, window, symmetry, rng)
+            degraded = degrade(reference)
         return {
             "hr": _tensor(large),
             "lr": _tensor(small),
             "up": _tensor(up_from_lr(small)),
             "reference": _tensor(reference),
-            "degraded_reference": _tensor(degrade(reference)),  # zeros stay zeros
+            "degraded_reference": _tensor(degraded),
             "has_reference": has_reference,
             "name": tile.name,
             "class_name": tile.class_name,
@@ -111,9 +121,9 @@ class TripletDataset:
 
     def _draw_reference(self, tile: Tile, hr: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         if self.reference == "paired":
-            path, image, name = tile.reference, read_rgb(tile.reference), tile.name
+            path, image, name = tile.reference, self._read(tile.reference), tile.name
         else:
-            other, image = self.pool.draw(tile, rng)
+            other, image = self.pool.draw(tile, rng, self._read)
             path, name = other.hr, other.name
         if image.shape != hr.shape:
             raise DataError(
@@ -142,6 +152,15 @@ def _reference_split(root: Path, asked: str) -> str:
     if asked != "auto":
         return asked
     return "ref" if has_split(root, "ref") else "train"
+
+
+def _cached(folder: Path, root: Path, used: dict[str, list[Tile]]) -> CachedImages:
+    caches = []
+    for split, tiles in used.items():
+        # Always the whole split: trainings with other limits and references share it. One tile's files lie together.
+        files = [path for tile in tiles for path in (tile.hr, tile.lr, tile.reference) if path is not None]
+        caches.append(open_cache(Place(folder, root, split), files))
+    return CachedImages([cache for cache in caches if cache is not None])
 
 
 def _limited(tiles: list[Tile], limit: int | None, seed: int) -> list[Tile]:
