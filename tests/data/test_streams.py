@@ -6,7 +6,7 @@ import torch
 from builders import prepared
 from torch.utils.data import DataLoader
 
-from ttrd3.data.streams import CounterSampler, TrainingStream, ValidationView
+from ttrd3.data.streams import PassSampler, ShareSampler, TrainingStream, ValidationView
 from ttrd3.data.triplets import TripletDataset
 
 
@@ -54,7 +54,7 @@ def test_the_same_tile_gets_new_references_and_turns(root):
 def test_resumed_loader_goes_on_with_the_very_next_samples(root, workers):
     def names(start, count, batch):
         loader = DataLoader(
-            TrainingStream(dataset(root), seed=1), batch, sampler=CounterSampler(start), num_workers=workers
+            TrainingStream(dataset(root), seed=1), batch_sampler=PassSampler(start // batch, batch), num_workers=workers
         )
         groups = islice(loader, count)
         return [item for group in groups for item in zip(group["name"], group["reference_name"], strict=True)]
@@ -63,8 +63,19 @@ def test_resumed_loader_goes_on_with_the_very_next_samples(root, workers):
     assert whole == names(0, 3, 4) == names(0, 2, 2) + names(4, 4, 2)
 
 
-def test_counter_sampler_is_endless():
-    assert list(islice(CounterSampler(41), 3)) == [41, 42, 43]
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_processes_share_each_pass(size):
+    passes = zip(*(PassSampler(7, 6, rank, size) for rank in range(size)), strict=True)
+    for number, shares in enumerate(islice(passes, 5), start=7):
+        assert [counter for share in shares for counter in share] == list(range(6 * number, 6 * number + 6))
+
+
+@pytest.mark.parametrize(("length", "batch", "size"), [(7, 2, 1), (7, 2, 3), (1, 4, 2), (12, 1, 5)])
+def test_processes_share_a_validation(length, batch, size):
+    shares = [list(ShareSampler(length, batch, rank, size)) for rank in range(size)]
+    assert sorted(index for share in shares for group in share for index in group) == list(range(length))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert all(group == list(range(group[0], group[0] + len(group))) for share in shares for group in share)
 
 
 def test_validation_references_depend_on_seed_and_name_alone(root):

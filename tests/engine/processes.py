@@ -1,4 +1,4 @@
-"""Real trainings in processes of their own, forked from one that has imported everything: quick to start and to kill."""
+"""Real trainings in processes of their own, forked from one that has imported everything: quick to start."""
 
 import multiprocessing
 import os

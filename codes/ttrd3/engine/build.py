@@ -1,6 +1,7 @@
 """Options -> networks, process, losses, data, metrics, device."""
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from ttrd3.losses.base import Loss
 from ttrd3.metrics import METRICS
 from ttrd3.metrics.base import Metric
 from ttrd3.networks.model import TTRD3
-from ttrd3.paths import input_path
+from ttrd3.paths import input_path, output_path
 from ttrd3.registry import Section, construct
 
 
@@ -85,11 +86,15 @@ def build_metrics(options: Options) -> list[Metric]:
 
 
 def build_training_data(options: Options) -> TripletDataset:
-    """The data set of `data.train`."""
-    return build_dataset(options.data.train, options.seed)
+    """The data set of `data.train`, its tiles decoded once into `output/.cache` where `train.cache` says so.
+
+    Every process of a training calls it: one makes the cache, the others wait for it.
+    """
+    cache = output_path(options.output) / ".cache" if options.train.cache else None
+    return build_dataset(options.data.train, options.seed, cache)
 
 
-def build_dataset(section: Section, seed: int) -> TripletDataset:
+def build_dataset(section: Section, seed: int, cache: Path | None = None) -> TripletDataset:
     """A data set of `data.train` or `data.val`; its root may be relative to the checkout."""
     found = section.model_copy(update={"root": str(input_path(section.root))})
-    return construct(TripletDataset, found, seed=seed)
+    return construct(TripletDataset, found, seed=seed, cache=cache)
