@@ -7,7 +7,7 @@ import torch
 
 from ttrd3.diffusion.objectives import OBJECTIVES
 from ttrd3.diffusion.process import DiffusionProcess
-from ttrd3.engine import build, checkpoint
+from ttrd3.engine import behaviour, build, checkpoint
 from ttrd3.engine.options import Options
 from ttrd3.engine.restore import Restorer
 from ttrd3.engine.run_folder import RunFolder, step_label
@@ -71,9 +71,10 @@ def validate_weights(options: Options) -> tuple[Validation, Path]:
     stored = checkpoint.load_weights(model, path, options)
     model.to(device).eval()
     restorer = make_restorer(options, model, build.build_process(options.diffusion).to(device))
-    described = protocol(options, path.name, stored.step)
+    changes = checkpoint.changed_behaviour(stored, options)
+    described = protocol(options, path.name, stored.step) | behaviour.described(changes)
     logger.info("validating %s (step %d) on %d images, on %s", path, stored.step, len(validator.dataset), device)
-    where = folder.validation(_label(options, path, stored.step))
+    where = folder.validation("-".join([_label(options, path, stored.step), *behaviour.label(changes)]))
     return validator.run(restorer, where, described), where
 
 
