@@ -27,7 +27,7 @@ HEADER = """\
 #   model.encoder.value_range=unit          the encoder sees [0, 1], not [0.5, 1]
 #   model.transfer.normalization=overlap    textures are divided by their true overlap
 #   model.transfer.selection=learned        ranks are weighed by the stored chances of K, up to the K below;
-#   model.transfer.matches=[5,5,5]          ... with this too by all of them (the authors' code draws K by these chances)
+#   model.transfer.matches=[5,5,5]          ... with this too by all of them (the authors' code draws K)
 """
 
 

@@ -16,7 +16,8 @@ UNET = "ema.ema_model"  # the released test runs the averaged UNet
 TEXTURE_NETS: dict[TextureNet, str] = {"online": "refnet", "ema": "ema_ref.ema_model"}  # ... with the online one
 NETWORKS = ("model", "ema.online_model", UNET, "refnet", "ema_ref.online_model", "ema_ref.ema_model")
 COUNTERS = {"ema.initted", "ema.step", "ema_ref.initted", "ema_ref.step"}
-PLAIN = {"step", "opt", "opt_ref", "scaler"}  # not looked into, but for the step
+PLAIN = {"step", "opt", "opt_ref", "scaler"}
+STATES = {"model", "ema", "refnet", "ema_ref"}  # looked into, key by key
 
 # Why a key is not taken, whichever network it belongs to; the first that matches its full name.
 DROPPED = [
@@ -116,7 +117,7 @@ def _flatten(content: dict) -> tuple[dict[str, Any], list[str]]:
     entries: dict[str, Any] = {}
     twice = []
     for part, value in content.items():
-        looked_into = isinstance(value, dict) and part not in PLAIN
+        looked_into = isinstance(value, dict) and part in STATES
         pairs = value.items() if looked_into else [("", value)]
         for key, entry in pairs:
             name = without_wrappers(f"{part}.{key}" if looked_into else str(part))
