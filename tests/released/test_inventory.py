@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hollow import golden_layout, hollow_checkpoint
 from networks.released import VARIANTS
-from released.builders import golden_layout, hollow_checkpoint
 
 from ttrd3.diffusion.process import DiffusionProcess
 from ttrd3.engine.build import build_model

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from released.builders import hollow_checkpoint, saved
+from hollow import hollow_checkpoint, saved
 from safetensors.torch import save_file
 
 from ttrd3.__main__ import main
