@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from ttrd3 import __version__
-from ttrd3.__main__ import COMMANDS, main
+from ttrd3.__main__ import COMMANDS, command_module, main
 from ttrd3.errors import DataError
 
 CODES = Path(__file__).resolve().parents[1] / "codes"
@@ -52,7 +52,7 @@ def raising(error: BaseException):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_exists_and_explains_itself(name, capsys):
-    module = importlib.import_module(f"ttrd3.commands.{name}")
+    module = command_module(name)
     with pytest.raises(SystemExit) as end:
         main([name, "--help"])
     assert end.value.code == 0

@@ -14,6 +14,7 @@ import re
 import select
 import sys
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 
 from ttrd3 import __version__
 from ttrd3.errors import UserError
@@ -22,6 +23,7 @@ COMMANDS = {
     "prepare": "cut image folders into HR and LR tiles with splits and a manifest",
     "train": "train a model as an option file says; the same command again resumes",
     "val": "validate trained weights: PSNR, SSIM, tables and pictures beside bicubic",
+    "import-released": "make the authors' released checkpoints usable here",
     "config": "check an option file and print the resolved options",
     "doctor": "versions, devices, free memory and disk, optional weights",
 }
@@ -63,8 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
 
 
+def command_module(name: str) -> ModuleType:
+    """The module of a command: dashes in its name are underscores there."""
+    return importlib.import_module(f"ttrd3.commands.{name.replace('-', '_')}")
+
+
 def _run(general: argparse.Namespace, words: list[str]) -> int:
-    command = importlib.import_module(f"ttrd3.commands.{general.command}")
+    command = command_module(general.command)
     parser = _parser(prog=f"ttrd3 {general.command}", description=command.__doc__)
     command.add_arguments(parser)
     args = parser.parse_intermixed_args(words, namespace=general)

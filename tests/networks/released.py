@@ -8,7 +8,7 @@ from ttrd3.released.keys import texture_net_state, unet_state
 VARIANTS = {"1Net-A": "1net_a", "1Net-B": "1net_b", "2Net": "2net"}
 
 
-def released_model(variant: str = "1Net-A", unet_prefix: str = "") -> TTRD3:
+def released_model(variant: str = "1Net-A") -> TTRD3:
     """The released behaviour of `variant`; K is the golden arg max + 1."""
     model = TTRD3.from_options(
         {"type": "MFAB", "block": "released", "value_range": "released"},
@@ -17,6 +17,6 @@ def released_model(variant: str = "1Net-A", unet_prefix: str = "") -> TTRD3:
         outputs=2,
     )
     texture_net, _ = texture_net_state(released_state("refnet"))
-    unet, _ = unet_state(released_state(f"model:{VARIANTS[variant]}", unet_prefix))
+    unet, _ = unet_state(released_state(f"model:{VARIANTS[variant]}"))
     model.load_state_dict(texture_net | unet, strict=True)
     return model.eval()

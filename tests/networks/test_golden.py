@@ -1,14 +1,10 @@
-"""The released behaviour, number by number."""
+"""The released behaviour, number by number; the whole pipeline is in released/test_import.py."""
 
 import pytest
 import torch
 from golden.rules import noise, released_state
 from helpers import relative_error
 from networks.released import VARIANTS, released_model
-
-from ttrd3.diffusion.objectives import OBJECTIVES
-from ttrd3.diffusion.process import DiffusionProcess
-from ttrd3.diffusion.samplers import sample
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -42,17 +38,3 @@ def test_unet_outputs(golden, variant):
             residual, eps = model.denoise(g["x_t"], torch.tensor([time]), g["x_in"], textures())
         assert relative_error(residual, g[f"out_res_t{time}"]) < 1e-4
         assert relative_error(eps, g[f"out_noise_t{time}"]) < 1e-4
-
-
-def test_pipeline(golden, variant):
-    g, images = golden(f"unet_{VARIANTS[variant]}"), golden("reference_net")
-    model, process = released_model(variant, "ema_model."), DiffusionProcess()
-    objective, x_in = OBJECTIVES["pred_res_noise"], 2 * images["lrsr"] - 1
-    with torch.inference_mode():
-        found = model.encode(images["lrsr"], images["ref"], images["refsr"])
-
-        def predict(x, t):
-            return objective.convert(model.denoise(x, t, x_in, found), process, x, x_in, t, clamp=True)
-
-        sr = sample(predict, process, process.start(x_in, g["loss_eps"]), 10)
-    assert relative_error((sr + 1) / 2, g["pipeline_sr"]) < 1e-4

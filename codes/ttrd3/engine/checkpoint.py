@@ -6,9 +6,10 @@ header has a checksum of all tensors, which tells when a disk or a copy has alte
 """
 
 import json
+import logging
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ttrd3 import __version__, config
+from ttrd3.engine.behaviour import BEHAVIOUR, Change, fit_selection
 from ttrd3.engine.ema import EMA
 from ttrd3.engine.options import Options
 from ttrd3.errors import CheckpointError
 from ttrd3.files import replacing
 from ttrd3.networks.model import TTRD3
 
+logger = logging.getLogger(__name__)
+
 FORMAT = 1
 WEIGHTS, CHECKPOINT = "ttrd3-weights", "ttrd3-checkpoint"
 SECTIONS = ("model", "diffusion")  # of the options: what weights depend on
-FREE = {"model.transfer.matching_memory"}  # inside these sections, but without influence on the result
+FREE = frozenset({"model.transfer.matching_memory"})  # inside these sections, but without influence on the result
 
 
 class DamagedError(CheckpointError):
@@ -65,6 +69,11 @@ class Stored:
 def save_weights(path: Path, ema: EMA, options: Options, step: int) -> None:
     """Write the averaged model."""
     _save(path, WEIGHTS, ema.model.state_dict(), options, step, ema.updates)
+
+
+def save_state(path: Path, state: dict[str, Tensor], options: Options, step: int) -> None:
+    """Write parameters that were trained elsewhere as weights."""
+    _save(path, WEIGHTS, state, options, step, updates=0)
 
 
 def save_checkpoint(
@@ -143,19 +152,26 @@ def load(path: Path) -> Stored:
         ) from None
 
 
-def require_same_architecture(stored: Stored, options: Options) -> None:
+def require_same_architecture(stored: Stored, options: Options, free: Set[str] = FREE) -> None:
     """Refuse weights of other networks or another process than the options describe.
+
+    Args:
+        stored: The file.
+        options: The options that it is to serve.
+        free: Options that may differ.
 
     Raises:
         CheckpointError: Lists each option that differs, with both values.
     """
-    differences = [found for found in changed_options(stored, options, SECTIONS) if found[0] not in FREE]
+    differences = [found for found in changed_options(stored, options, SECTIONS) if found[0] not in free]
     if differences:
         lines = (f"  {name}: {theirs!r} in the file, {ours!r} in the options" for name, theirs, ours in differences)
         listed = "\n".join(lines)
+        beside = stored.path.with_suffix(".yml")  # as `ttrd3 import-released` leaves it
+        own = f" Its own options are in {beside}." if beside.is_file() else ""
         raise CheckpointError(
             f"{stored.path}: belongs to another architecture than the options describe:\n{listed}\n"
-            "Set these options to the file's values, choose other weights, or another name for a new run."
+            f"Set these options to the file's values, choose other weights, or another name for a new run.{own}"
         )
 
 
@@ -197,11 +213,21 @@ def load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         ) from None
 
 
+def changed_behaviour(stored: Stored, options: Options) -> list[Change]:
+    """(name, value in the file, value in the options) of each option of `BEHAVIOUR` that differs."""
+    return [found for found in changed_options(stored, options, SECTIONS) if found[0] in BEHAVIOUR]
+
+
 def load_weights(model: TTRD3, path: Path, options: Options) -> Stored:
-    """Put the averaged weights of a file into `model` after checking that they belong to it."""
+    """Put the averaged weights of a file into `model` after checking that they belong to it.
+
+    Options of `BEHAVIOUR` may differ from the file's; a warning tells which do.
+    """
     stored = load(path)
-    require_same_architecture(stored, options)
-    load_state(model, stored.weights(), path)
+    require_same_architecture(stored, options, FREE | BEHAVIOUR)
+    for name, theirs, ours in changed_behaviour(stored, options):
+        logger.warning("%s: made with %s=%s, used with %s", path, name, theirs, ours)
+    load_state(model, fit_selection(stored.weights(), model, path), path)
     return stored
 
 

@@ -7,7 +7,7 @@ import torch
 
 from ttrd3.diffusion.objectives import OBJECTIVES
 from ttrd3.diffusion.process import DiffusionProcess
-from ttrd3.engine import build, checkpoint
+from ttrd3.engine import behaviour, build, checkpoint
 from ttrd3.engine.distributed import ALONE, World
 from ttrd3.engine.options import Options
 from ttrd3.engine.restore import Restorer
@@ -72,14 +72,15 @@ def validate_weights(options: Options) -> tuple[Validation, Path]:
     stored = checkpoint.load_weights(model, path, options)
     model.to(device).eval()
     restorer = make_restorer(options, model, build.build_process(options.diffusion).to(device))
-    described = protocol(options, path.name, stored.step)
+    changes = checkpoint.changed_behaviour(stored, options)
+    described = protocol(options, path.name, stored.step) | behaviour.described(changes)
     logger.info("validating %s (step %d) on %d images, on %s", path, stored.step, len(validator.dataset), device)
-    where = folder.validation(_label(options, path, stored.step))
+    where = folder.validation(_label(options, path, stored.step, changes))
     return validator.run(restorer, where, described), where
 
 
-def _label(options: Options, weights: Path, step: int) -> str:
-    """A folder name that tells validations of one run apart: weights, data, reference, sampling, seed.
+def _label(options: Options, weights: Path, step: int, changes: list[behaviour.Change]) -> str:
+    """A folder name that tells validations of one run apart: weights, data, reference, sampling, seed, behaviour.
 
     Training itself uses the step alone, so that `val` never writes over what training found.
     """
@@ -90,4 +91,4 @@ def _label(options: Options, weights: Path, step: int) -> str:
     parts += [f"eta{sampling.eta:g}"] if sampling.eta else []
     parts += [f"strength{sampling.reference_strength:g}"] if sampling.reference_strength != 1 else []
     parts += [f"{name}{value}" for name, value in (("crop", data.crop), ("limit", data.limit)) if value is not None]
-    return "-".join(parts)
+    return "-".join([*parts, *behaviour.label(changes)])
