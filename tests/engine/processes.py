@@ -3,11 +3,11 @@
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 
 from helpers import TINY
+from torch.distributed import TCPStore
 
 from ttrd3.environment import ROOT
 
@@ -44,11 +44,18 @@ def train(log: Path, arguments: list[str], before=None) -> int:
 
 
 def start_together(log: Path, arguments: list[str], size: int = 2) -> list:
-    """Start `size` processes that train together, with the environment of torchrun."""
-    with socket.create_server(("localhost", 0)) as server:
-        port = server.getsockname()[1]
-    common = {"WORLD_SIZE": str(size), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    return [start(log, arguments, common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(size)]
+    """Start `size` processes that train together, with the environment and the store of torchrun."""
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    common = {
+        "WORLD_SIZE": str(size),
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+    processes = [start(log, arguments, common | rank) for rank in ranks]
+    processes[0].store = store  # lives as long as they do
+    return processes
 
 
 def _run(log: Path, arguments: list[str], environment: dict[str, str], before) -> None:

@@ -106,9 +106,11 @@ def restore_checkpoint(stored: Stored, model: nn.Module, ema: EMA, adam: torch.o
             raise CheckpointError(f"{stored.path}: the optimiser's state of {name} is not whole; the file is damaged")
         if there:  # none where the losses leave an output, and so its parameters, without a gradient
             state = {moment: values[name] for moment, values in moments.items()}
-            # The fused Adam counts its steps where the parameter is, the other on the CPU.
-            on_cpu = set() if adam.defaults["fused"] else {"step"}
-            adam.state[parameter] = {k: v if k in on_cpu else v.to(parameter.device) for k, v in state.items()}
+            # Moments need the parameter's memory format: the fused Adam runs through memory, not through indices.
+            adam.state[parameter] = {
+                k: v.to(parameter.device) if k == "step" else torch.empty_like(parameter).copy_(v)
+                for k, v in state.items()
+            }
 
 
 def load(path: Path) -> Stored:

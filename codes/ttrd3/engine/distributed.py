@@ -9,6 +9,7 @@ import ctypes
 import datetime
 import hashlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,9 +20,21 @@ import torch
 import torch.distributed as dist
 
 from ttrd3 import environment
+from ttrd3.errors import UserError
 
 PATIENCE = datetime.timedelta(hours=12)  # a process may wait for the others' validation or tile cache
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+_PEER_GONE = re.compile(r"gloo|nccl|connection (closed|reset)|broken pipe", re.IGNORECASE)  # in torch's RuntimeErrors
+
+
+class PeerError(UserError):
+    """Another process of the same training has ended before its time."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another process of this training has ended; if it gave a reason, that stands above, else it was killed, "
+            "perhaps for want of memory. The same command goes on from the newest checkpoint."
+        )
 
 
 @dataclass(frozen=True)
@@ -32,11 +45,13 @@ class World:
         rank: Its number, 0 to size - 1.
         size: How many there are.
         local_rank: Its number on its machine.
+        store: What all processes can write to, hosted by torchrun; None for one process.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    store: dist.Store | None = None
 
     @property
     def main(self) -> bool:
@@ -69,11 +84,11 @@ class World:
 
     def first_to_say(self, text: str) -> bool:
         """Whether no other process has said `text` yet: what goes wrong in all of them is told once."""
-        if self.size == 1:
+        if self.store is None:
             return True
         key = f"ttrd3/said/{hashlib.sha256(text.encode()).hexdigest()}"
         with contextlib.suppress(RuntimeError):  # the store may have gone with another process
-            return dist.group.WORLD.store.add(key, 1) == 1  # type: ignore[union-attr]
+            return self.store.add(key, 1) == 1
         return True
 
 
@@ -96,18 +111,29 @@ def joined(cuda: bool) -> Iterator[World]:
 
     Args:
         cuda: Whether gradients are on CUDA devices and so travel by NCCL; everything else does by gloo.
+
+    Raises:
+        PeerError: In the block, another process ended while this one waited for it.
     """
     if world_size() < 2:
         yield ALONE
         return
-    world = World(int(os.environ["RANK"]), world_size(), int(os.environ["LOCAL_RANK"]))
+    store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+    world = World(rank, size, int(os.environ["LOCAL_RANK"]), store)
     _stop_with_the_parent()
     if "OMP_NUM_THREADS" not in os.environ:
         there = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
         torch.set_num_threads(max(1, environment.cores() // there))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    backends = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    dist.init_process_group(
+        backends, timeout=PATIENCE, store=dist.PrefixStore("group", store), rank=rank, world_size=size
+    )
     try:
         yield world
+    except RuntimeError as error:
+        if _PEER_GONE.search(str(error)):
+            raise PeerError from error
+        raise
     finally:
         dist.destroy_process_group()
 

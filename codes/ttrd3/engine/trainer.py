@@ -9,7 +9,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ttrd3.engine import build, checkpoint, resume
 from ttrd3.engine.best import Best
-from ttrd3.engine.distributed import ALONE, World
+from ttrd3.engine.distributed import ALONE, PeerError, World
 from ttrd3.engine.interrupts import Interrupts
 from ttrd3.engine.loading import Batch, DeviceBatches, TrainingSamples, batches, to_device, training_loader
 from ttrd3.engine.logs import RunLog
@@ -23,10 +23,6 @@ from ttrd3.files import require_free_space
 from ttrd3.paths import input_path
 
 logger = logging.getLogger(__name__)
-
-
-class PeerError(UserError):
-    """Another process of this training has failed and said why."""
 
 
 @dataclass
@@ -152,7 +148,7 @@ class Trainer:
         if failure is not None:
             raise failure
         if failed:
-            raise PeerError("another process of this training has stopped; its message stands above")
+            raise PeerError
         return None if asked else passes
 
     def _count(self, outcome: Outcome, passes: list[Batch]) -> None:
