@@ -44,8 +44,13 @@ def test_ctrl_c_in_the_middle_of_a_validation(tiny_words, trained):
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for child processes in /proc")
 def test_a_killed_worker(tiny_words, tmp_path):
-    process = start(tiny_words("train", "train.steps=100000", "train.workers=1"))
-    wait_for(process, tmp_path / "runs/quickstart/checkpoints", "step-*.safetensors")
+    settings = ("train.steps=100000", "train.workers=1", "train.checkpoint_every=100000", "train.log_every=1")
+    process = start(tiny_words("train", *settings))
+    folder = tmp_path / "runs/quickstart"
+    wait_for(process, folder, "train.log")
+    while "step 2 of" not in (folder / "train.log").read_text():
+        assert process.poll() is None
+        time.sleep(0.02)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     for child in children:
         if b"multiprocessing" not in Path(f"/proc/{child}/cmdline").read_bytes():  # torch's own trackers live on
@@ -55,3 +60,5 @@ def test_a_killed_worker(tiny_words, tmp_path):
     assert "ttrd3: error: a process that loads images was killed, most likely for want of memory" in err
     assert "Traceback" not in err
     assert not list(tmp_path.rglob("*.partial"))
+    (saved,) = (folder / "checkpoints").glob("step-*.safetensors")  # the steps done are not lost
+    assert f"step {int(saved.stem.removeprefix('step-'))} of" in (folder / "train.log").read_text().splitlines()[-1]

@@ -51,6 +51,11 @@ def mixture(folder: Path) -> list[Path]:
     ]
 
 
+def cached(dataset: TripletDataset, folder: Path) -> TripletDataset:
+    dataset.use_cache(folder)
+    return dataset
+
+
 def opened(tmp_path: Path, paths: list[Path]) -> CachedImages:
     return CachedImages([open_cache(Place(tmp_path / "cache", tmp_path / "data", "train"), paths)])
 
@@ -75,13 +80,14 @@ def test_samples_are_the_same_bit_for_bit(tmp_path, mode, crop):
         root = prepared(tmp_path, {"a": 4, "b": 4}, {"ref": ["*2.png", "*3.png"]} if mode == "other_split" else None)
     kind = mode if mode in ("paired", "none") else "same_class"
 
-    def stream(augmentation, **runtime):
+    def stream(augmentation):
         options = {"reference": kind, "reference_dropout": 0.3, "augmentation": augmentation, "crop": crop}
-        return TrainingStream(TripletDataset(str(root), "train", **options, seed=5, **runtime), seed=5)
+        return TrainingStream(TripletDataset(str(root), "train", **options, seed=5), seed=5)
 
     cached, expected = [], []
     for augmentation in ("separate", "joint", "none"):
-        cached.append(stream(augmentation, cache=tmp_path / "cache"))
+        cached.append(stream(augmentation))
+        cached[-1].dataset.use_cache(tmp_path / "cache")
         decoding = stream(augmentation)
         expected += [decoding[counter] for counter in range(40)]
     shutil.rmtree(root)  # nothing is decoded from here on
@@ -114,12 +120,14 @@ def test_an_image_that_is_not_cached_is_decoded(tmp_path):
 def test_a_second_opening_decodes_nothing_and_splits_are_shared(tmp_path, said):
     root = authors_folder(tmp_path / "data", {"train": ["a_0", "a_1", "a_2"], "val": ["a_3"]})
     for split, made in (("val", 2), ("train", 0), ("val", 0)):  # references of val are in train
-        TripletDataset(str(root), split, seed=0, cache=tmp_path / "cache")
+        cached(TripletDataset(str(root), split, seed=0), tmp_path / "cache")
         assert said().count("made in") == made
-    TripletDataset(str(root), "train", limit=1, reference="none", seed=0, cache=tmp_path / "cache")
+    cached(TripletDataset(str(root), "train", limit=1, reference="none", seed=0), tmp_path / "cache")
     assert said() == ""
     (tmp_path / "link").symlink_to(root)
-    TripletDataset(str(tmp_path / "link"), "train", seed=0, cache=tmp_path / "cache").sample(0, np.random.default_rng())
+    cached(TripletDataset(str(tmp_path / "link"), "train", seed=0), tmp_path / "cache").sample(
+        0, np.random.default_rng()
+    )
     assert said() == ""
 
 
@@ -197,7 +205,7 @@ def test_a_bad_image_is_told_by_name_and_nothing_is_written(tmp_path):
     bad = root / "train/hr/a/a01.png"
     bad.write_bytes(bad.read_bytes()[:-40])
     with pytest.raises(DataError, match=r"hr/a/a01.png: truncated, damaged"):
-        TripletDataset(str(root), "train", seed=0, cache=tmp_path / "cache")
+        cached(TripletDataset(str(root), "train", seed=0), tmp_path / "cache")
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
@@ -279,7 +287,7 @@ def test_of_two_processes_one_makes_it_and_the_other_waits(tmp_path):
 
 def test_without_a_folder_training_decodes(tmp_path, said):
     (tmp_path / "file").write_text("precious")
-    dataset = TripletDataset(NEON, "val", seed=0, cache=tmp_path / "file" / "cache")
+    dataset = cached(TripletDataset(NEON, "val", seed=0), tmp_path / "file" / "cache")
     text = said()
     assert text.count("WARNING") == 2  # val, and ref for its references
     assert f"(slower): {tmp_path}/file/cache/" in text

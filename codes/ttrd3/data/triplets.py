@@ -37,9 +37,6 @@ class TripletDataset:
             on its own, none turns nothing.
         crop: Side in HR pixels, a multiple of 4, of random windows; null takes whole tiles.
         limit: Use only this many tiles, drawn by the seed; null uses all.
-
-    The program itself gives `seed`, and in `cache` the folder where decoded images are kept, whole splits at a time and
-    whatever the limit; without one each image is decoded every time it is drawn. The samples are the same.
     """
 
     def __init__(
@@ -54,7 +51,6 @@ class TripletDataset:
         limit: PositiveInt | None = None,
         *,
         seed: int,
-        cache: Path | None = None,
     ):
         self.root = Path(root)
         self.split = split
@@ -72,10 +68,21 @@ class TripletDataset:
             used[origin] = find_tiles(self.root, origin, need_lr=False)
             self.pool = SameClassReferences(used[origin], origin=f"{self.root}/{origin}")
             self.pool.require_for(self.tiles)
-        self._read: Reader = read_rgb if cache is None else _cached(cache, self.root, used)
+        self._used = used
+        self._read: Reader = read_rgb
 
     def __len__(self) -> int:
         return len(self.tiles)
+
+    def use_cache(self, folder: Path) -> None:
+        """From now on take images decoded from `folder`, which keeps whole splits; made there if it is not yet.
+
+        The samples are the same. Where the folder cannot be written, images are decoded as before.
+
+        Raises:
+            DataError: An image of the splits in use is damaged; names the file.
+        """
+        self._read = _cached(folder, self.root, self._used)
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """The tile `index` with everything random about it drawn from `rng`.

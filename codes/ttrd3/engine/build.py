@@ -1,7 +1,6 @@
 """Options -> networks, process, losses, data, metrics, device."""
 
 import inspect
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from ttrd3.losses.base import Loss
 from ttrd3.metrics import METRICS
 from ttrd3.metrics.base import Metric
 from ttrd3.networks.model import TTRD3
-from ttrd3.paths import input_path, output_path
+from ttrd3.paths import input_path
 from ttrd3.registry import Section, construct
 
 
@@ -85,16 +84,7 @@ def build_metrics(options: Options) -> list[Metric]:
     return [METRICS.build(section, f"val.metrics.{number}") for number, section in enumerate(options.val.metrics)]
 
 
-def build_training_data(options: Options) -> TripletDataset:
-    """The data set of `data.train`, its tiles decoded once into `output/.cache` where `train.cache` says so.
-
-    Every process of a training calls it: one makes the cache, the others wait for it.
-    """
-    cache = output_path(options.output) / ".cache" if options.train.cache else None
-    return build_dataset(options.data.train, options.seed, cache)
-
-
-def build_dataset(section: Section, seed: int, cache: Path | None = None) -> TripletDataset:
+def build_dataset(section: Section, seed: int) -> TripletDataset:
     """A data set of `data.train` or `data.val`; its root may be relative to the checkout."""
     found = section.model_copy(update={"root": str(input_path(section.root))})
-    return construct(TripletDataset, found, seed=seed, cache=cache)
+    return construct(TripletDataset, found, seed=seed)

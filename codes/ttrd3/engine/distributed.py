@@ -102,7 +102,7 @@ def world_size() -> int:
 
 def uses_cuda(device: str) -> bool:
     """Whether an option `device` means CUDA on this machine."""
-    return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    return device != "cpu" and torch.cuda.is_available()
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from ttrd3.engine.validation import make_restorer, make_validator, protocol
 from ttrd3.engine.validator import Validation
 from ttrd3.errors import UserError
 from ttrd3.files import require_free_space
-from ttrd3.paths import input_path
+from ttrd3.paths import input_path, output_path
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Trainer:
         if world.main and self.folder.path.is_dir():
             self.folder.occupy()
         self.device = build.build_device(options.device, world)
-        self.data = build.build_training_data(options)
+        self.data = build.build_dataset(options.data.train, options.seed)
         self.validator = make_validator(options, self.device, world)
         train = options.train
         self.best = Best(self.folder, self.validator.metrics, train.best, train.patience)
@@ -74,6 +74,8 @@ class Trainer:
         """Train to the last step and validate; None if interrupted, or if all of that was done before."""
         if not self.finished:
             self._rehearse()
+            if self.options.train.cache:  # one process makes it, the others wait for it
+                self.data.use_cache(output_path(self.options.output) / ".cache")
         if self.world.main:
             self.folder.create()
         logs = self.folder.logging() if self.world.main else contextlib.nullcontext()
