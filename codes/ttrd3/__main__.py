@@ -103,9 +103,8 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
         cause = str(error).partition("\n")[0] or "Python found no more RAM"
         return 2, (
             f"ttrd3: error: out of memory: {cause} Lower train.batch_size (and raise train.accumulation by as much), "
-            "data.train.crop, val.batch_size or model.transfer.matching_memory, or set train.gradient_checkpointing: true "
-            "or train.precision: bfloat16; preparing data, lower --workers. "
-            "`ttrd3 doctor` shows the memory that is free.\n"
+            "data.train.crop, val.batch_size or model.transfer.matching_memory, or set train.gradient_checkpointing=true "
+            "or train.precision=bfloat16; preparing data, lower --workers. `ttrd3 doctor` shows the memory that is free.\n"
         )
     if isinstance(error, RuntimeError) and WORKER_GONE.search(str(error)):
         return 2, (

@@ -12,12 +12,19 @@ from ttrd3.__main__ import main
 
 
 def header_of(path) -> dict[str, str]:
+    """Without the checksum, as other programs leave it that rewrite a file."""
     with safe_open(path, framework="pt") as file:
-        return file.metadata()
+        return {key: value for key, value in file.metadata().items() if key != "checksum"}
 
 
 def write_half(path, weights):
     path.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+
+
+def write_flipped(path, weights):
+    content = bytearray(weights.read_bytes())
+    content[-2] ^= 64  # one bit of the last tensor
+    path.write_bytes(content)
 
 
 def write_foreign(path, weights):
@@ -53,6 +60,7 @@ BAD = {
     "folder": (lambda path, weights: path.mkdir(), "it is a folder"),
     "empty": (lambda path, weights: path.write_bytes(b""), "is no safetensors file, or a damaged one"),
     "truncated": (write_half, "is no safetensors file, or a damaged one"),
+    "flipped": (write_flipped, "its content was altered after it was written (checksum)"),
     "pickle": (write_pickle, "is no safetensors file, or a damaged one"),
     "foreign": (write_foreign, "is a safetensors file of another program"),
     "tensor missing": (write_without_first, "does not fit the networks of the options: Missing key(s)"),
