@@ -7,6 +7,7 @@ import pytest
 from ttrd3.errors import ConfigError, DataError, UserError
 from ttrd3.metrics import METRICS
 from ttrd3.reports.results import Results
+from ttrd3.reports.statistics import bootstrap_interval
 
 # (image, class, bicubic PSNR and SSIM, ours, reference): unequal classes, so that a mean over classes would differ.
 IMAGES = [
@@ -52,7 +53,7 @@ def test_results_json_holds_means_over_images(tmp_path):
     assert found["protocol"]["scale"] == 4
     assert found["protocol"]["averaging"] == "mean over images"
     assert found["protocol"]["metrics"]["ssim"]["window"] == "7x7 uniform"
-    assert found.keys() == {"bicubic", "ttrd3", "per_class", "images", "protocol"}
+    assert found.keys() == {"bicubic", "ttrd3", "per_class", "images", "protocol", "statistics"}
 
 
 def test_per_image_csv_holds_one_row_per_image_and_method_at_full_precision(tmp_path):
@@ -96,9 +97,13 @@ def test_table_shows_bicubic_beside_ours_with_differences_and_the_protocol():
     assert lines[3].split() == ["ttrd3", "31.75", "+0.75", "0.8800", "+0.0300"]
     assert lines[5].split() == ["ttrd3", "19.00", "-1.00", "0.5500", "+0.0500"]
     assert lines[7].split() == ["overall", "3", "bicubic", "27.33", "0.7333"]
-    assert lines[8].split() == ["ttrd3", "27.50", "+0.17", "0.7700", "+0.0367"]
-    assert lines[10:] == [
+    assert lines[9].split() == ["ttrd3", "27.50", "+0.17", "0.7700", "+0.0367"]
+    low, high = bootstrap_interval([31.0, 32.5, 19.0])
+    assert lines[10].split()[:4] == ["95%", f"{low:.2f}", "..", f"{high:.2f}"]
+    notes = [line for line in lines[12:] if not line.startswith((" ", "ttrd3 - bicubic"))]
+    assert notes == [
         "3 images; mean over images; differences are to bicubic.",
+        "95% interval: percentile bootstrap of the mean at 95%, 2000 resamples, seed 0.",
         "psnr: channels RGB, border 0, data_range 255, cap_db 80; higher is better.",
         "ssim: channels RGB, border 0, window 7x7 uniform, data_range 255; higher is better.",
         "Run: scale 4, seed 7.",
@@ -143,7 +148,7 @@ def test_markdown_is_one_table_of_equal_columns():
     assert {line.replace("\\|", "").count("|") for line in table} == {8}
     assert "| beach | 2 | bicubic | 31.00 |  | 0.8500 |  |" in table
     assert "|  |  | ttrd3 | 31.75 | +0.75 | 0.8800 | +0.0300 |" in table
-    assert table[-2].startswith("| **overall** | **4** | **bicubic** | **25.50** |  |")
+    assert table[-4].startswith("| **overall** | **4** | **bicubic** | **25.50** |  |")
     assert "- 4 images; mean over images; differences are to bicubic." in lines
 
 

@@ -12,8 +12,8 @@ from ttrd3.engine.options import DiffusionOptions, ModelOptions, Options
 from ttrd3.errors import ConfigError, DeviceError
 from ttrd3.losses import LOSSES
 from ttrd3.losses.base import Loss
-from ttrd3.metrics import METRICS
-from ttrd3.metrics.base import Metric
+from ttrd3.metrics.base import Described
+from ttrd3.metrics.building import build_metric
 from ttrd3.networks.model import TTRD3
 from ttrd3.paths import input_path
 from ttrd3.registry import Section, construct
@@ -66,9 +66,10 @@ def build_losses(options: Options, device: torch.device) -> list[Loss]:
     return losses
 
 
-def build_metrics(options: Options) -> list[Metric]:
-    """Metrics in the order of the file."""
-    return [METRICS.build(section, f"val.metrics.{number}") for number, section in enumerate(options.val.metrics)]
+def build_metrics(options: Options, device: torch.device) -> list[Described]:
+    """Metrics in the order of the file, those that lack their weights marked so."""
+    sections = enumerate(options.val.metrics)
+    return [build_metric(section, f"val.metrics.{number}", device) for number, section in sections]
 
 
 def build_dataset(section: Section, seed: int) -> TripletDataset:

@@ -20,7 +20,8 @@ from ttrd3.data.triplets import TripletDataset
 from ttrd3.engine.loading import ValidationSamples, batches, image, validation_loader
 from ttrd3.engine.restore import Restorer
 from ttrd3.files import PARTIAL, require_free_space, require_writable
-from ttrd3.metrics.base import Metric
+from ttrd3.metrics import Measuring, Metric
+from ttrd3.metrics.base import Described
 from ttrd3.reports.panels import contact_sheet, panel
 from ttrd3.reports.results import Results
 
@@ -49,7 +50,7 @@ class Validator:
     """Restores every image of a data set, with its reference and noise decided by the seed and its name."""
 
     dataset: TripletDataset
-    metrics: list[Metric]
+    metrics: list[Described]
     batch_size: int
     pictures: int
     save_images: bool
@@ -58,6 +59,9 @@ class Validator:
 
     def __post_init__(self) -> None:
         Results(self.metrics)  # refuses metrics that cannot stand in one table before hours are spent
+        self.measure = Measuring(self.metrics)
+        for name, reason in self.measure.unavailable.items():
+            logger.warning("%s is not available: %s", name, reason)
 
     def run(
         self, restorer: Restorer, folder: Path, protocol: dict, stop: Callable[[], bool] = lambda: False
@@ -114,9 +118,10 @@ class Validator:
         hr, up, lr = (_pixels(batch[key][row]) for key in ("hr", "up", "lr"))
         captions = {}
         for method, result in (("bicubic", up), ("ttrd3", sr)):
-            values = {metric.name: metric(result, hr) for metric in self.metrics}
-            found.results.add(name, class_name, method, values, batch["reference_name"][row] or None)
-            captions[method] = ", ".join(_caption(metric, values[metric.name]) for metric in self.metrics[:2])
+            measured = self.measure(result, hr)
+            given = batch["reference_name"][row] or None
+            found.results.add(name, class_name, method, measured.values, given, measured.features)
+            captions[method] = ", ".join(_caption(m, measured.values[m.name]) for m in self.measure.images[:2])
         if self.save_images:
             write_png(folder / "images" / f"{name}.png", sr)  # the name holds the class folder, where there is one
         if draw:
