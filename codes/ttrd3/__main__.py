@@ -22,6 +22,7 @@ COMMANDS = {
     "prepare": "cut image folders into HR and LR tiles with splits and a manifest",
     "train": "train a model as an option file says; the same command again resumes",
     "val": "validate trained weights: PSNR, SSIM, tables and pictures beside bicubic",
+    "evaluate": "measure folders of super-resolved images against the truth, with PSNR, SSIM, LPIPS, FID and more",
     "config": "check an option file and print the resolved options",
     "doctor": "versions, devices, free memory and disk, optional weights",
 }

@@ -1,9 +1,7 @@
 """Weights of frozen helper networks: from a local file, or torch's cache, or downloaded into it once."""
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from torch import Tensor
@@ -59,7 +57,7 @@ def load_state(source: Source, file: str | None, owner: str, *, download: bool =
     Args:
         source: The network.
         file: A local file with the published names; None takes the cache, then the network.
-        owner: Whose option `file` is ("perceptual loss", "metric lpips"), for the messages.
+        owner: Whose option `file` is ("loss", "metric"), for the messages.
         download: Whether what is not in the cache may be downloaded.
 
     Raises:
@@ -70,8 +68,8 @@ def load_state(source: Source, file: str | None, owner: str, *, download: bool =
         return _read(source, input_path(file), owner)
     if not download and not source.cached.is_file():
         raise NotAvailableError(
-            f"the weights of {source.name} are not at {source.cached}. Ask for the {owner} by name to have {source.url} "
-            "downloaded there, or set its `file` to a local copy."
+            f"the weights of {source.name} are not at {source.cached}. Ask for the {owner} by name to have "
+            f"{source.url} downloaded there, or set its `file` to a local copy."
         )
     return _download(source, owner)
 
@@ -111,9 +109,9 @@ def _read(source: Source, path: Path, owner: str) -> dict[str, Tensor]:
             f"{path}: no such file. It was set as the weights of {source.name} for the {owner}; "
             f"get it from {source.url}, or set `file` to null to download it."
         ) from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch's reader follows whatever bytes it finds, so that any error may come of them
         raise UserError(
-            f"{path}: cannot be read as PyTorch weights of {source.name} ({str(error).splitlines()[0]}). "
+            f"{path}: cannot be read as PyTorch weights of {source.name} ({_first_line(error)}). "
             f"Fetch it again from {source.url}."
         ) from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -127,11 +125,15 @@ def _read(source: Source, path: Path, owner: str) -> dict[str, Tensor]:
 def _download(source: Source, owner: str) -> dict[str, Tensor]:
     try:
         return torch.hub.load_state_dict_from_url(source.url, map_location="cpu", check_hash=True, weights_only=True)
-    except (URLError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # of the network, of the disk, or as in _read
         if source.cached.is_file():
-            what = f"the weights of {source.name} at {source.cached} are damaged ({str(error).splitlines()[0]}). "
+            what = f"the weights of {source.name} at {source.cached} are damaged ({_first_line(error)}). "
             raise NotAvailableError(f"{what}Delete that file and bring {source.url} there.") from None
         raise NotAvailableError(
-            f"the weights of {source.name} are not there and could not be downloaded ({error}). "
+            f"the weights of {source.name} are not there and could not be downloaded ({_first_line(error)}). "
             f"Bring {source.url} to {source.cached}, or set the {owner}'s `file` to a local copy."
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

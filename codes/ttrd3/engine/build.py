@@ -23,11 +23,14 @@ def build_device(name: str) -> torch.device:
     """The device of an option `device`.
 
     Raises:
-        DeviceError: CUDA is asked for and is not there.
+        DeviceError: No device of this name, or CUDA is asked for and is not there.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:  # a command line's word; option files are checked before
+        raise DeviceError(f"device: found {name!r}, expected auto, cpu, cuda or cuda:N.") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"device: found {name}, but this machine offers {torch.cuda.device_count()} CUDA devices to PyTorch. "

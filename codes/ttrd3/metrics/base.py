@@ -102,7 +102,7 @@ class SetMetric(Described):
 
 def to_tensor(image: np.ndarray, device: torch.device | str) -> torch.Tensor:
     """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1] on `device`."""
-    return torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float() / PEAK
+    return torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float() / PEAK
 
 
 def check_pair(sr: np.ndarray, hr: np.ndarray) -> None:

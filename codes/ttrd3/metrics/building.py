@@ -5,9 +5,24 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from pydantic import create_model
 
+from ttrd3 import config
 from ttrd3.metrics.base import METRICS, Described
 from ttrd3.registry import Section
+
+
+def parse_metric(word: str) -> dict[str, Any]:
+    """A metric on a command line, `NAME[,option=value...]` -> the options that it sets; values are YAML.
+
+    Raises:
+        ConfigError: No such metric or option, an ill-typed value, or no `option=value` after the name.
+    """
+    name, *settings = word.split(",")
+    document = config.Document({"metric": {"type": name}}, f"--metrics {word}")
+    config.override(document, [f"metric.{setting}" for setting in settings])
+    line = create_model("Line", __base__=Section, metric=(METRICS.options, ...))
+    return config.validate(line, document).metric.model_dump(exclude_unset=True)
 
 
 def build_metric(

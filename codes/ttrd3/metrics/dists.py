@@ -39,7 +39,7 @@ class Dists(Metric):
         source = SOURCES["vgg16"]
         self._weights = source.file_name
         try:
-            state = load_state(source, file, "metric dists", download=download)
+            state = load_state(source, file, "metric", download=download)
         except NotAvailableError as error:
             self.unavailable = str(error)
             return

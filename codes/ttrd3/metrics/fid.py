@@ -38,7 +38,7 @@ class Fid(SetMetric):
         self.name = "fid" if features == 2048 else f"fid_{features}"
         self.extractor = None
         try:
-            self.extractor = Inception(features, file, f"metric {self.name}", device=device, download=download)
+            self.extractor = Inception(features, file, "metric", device=device, download=download)
         except NotAvailableError as error:
             self.unavailable = str(error)
 

@@ -43,7 +43,7 @@ class Inception(Extractor):
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 -> (layer,) float32."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(np.array(image)).to(self.device).permute(2, 0, 1)[None]
         return self._network(pixels)[0][0].cpu().numpy()
 
 

@@ -44,7 +44,7 @@ class Kid(SetMetric):
         self.name = "kid" if features == 2048 else f"kid_{features}"
         self.extractor = None
         try:
-            self.extractor = Inception(features, file, f"metric {self.name}", device=device, download=download)
+            self.extractor = Inception(features, file, "metric", device=device, download=download)
         except NotAvailableError as error:
             self.unavailable = str(error)
 

@@ -44,7 +44,7 @@ class Lpips(Metric):
         source = SOURCES[NETS[net]]
         self._weights = source.file_name
         try:
-            state = load_state(source, file, f"metric {self.name}", download=download)
+            state = load_state(source, file, "metric", download=download)
         except NotAvailableError as error:
             self.unavailable = str(error)
             return

@@ -64,7 +64,7 @@ def terminal(found: Findings) -> str:
     blocks = [_block(found, shown, name_width, method_width) for shown in parts]
     if found.sets:
         blocks.append(_set_block(found, method_width))
-    notes = (textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in _notes(found))
+    notes = (textwrap.fill(note, WIDTH, subsequent_indent="  ", break_on_hyphens=False) for note in _notes(found))
     return "\n\n".join(blocks) + "\n" * bool(blocks) + "\n".join(notes) + "\n"
 
 
@@ -169,15 +169,34 @@ def _notes(found: Findings) -> list[str]:
     for method, tests in found.paired.items():
         by_name = {metric.name: metric for metric in found.metrics}
         notes += [_paired(method, found.baseline, by_name[name], test) for name, test in tests.items()]
-    for metric in [*found.metrics, *found.sets]:
-        better = "higher" if metric.higher_is_better else "lower"
-        notes.append(f"{metric.name}: {_pairs(metric.protocol())}; {better} is better.")
+    notes += _protocols([*found.metrics, *found.sets])
     warnings = {name: value.warning for values in found.set_values.values() for name, value in values.items()}
     notes += [f"{MARK} {name}: {warning}" for name, warning in warnings.items() if warning]
-    notes += [f"{name}: not available: {reason}" for name, reason in found.unavailable.items()]
+    notes += [f"{names}: not available: {reason}" for reason, names in _same(found.unavailable).items()]
     shown = ("averaging", "intervals", "metrics")
     extra = {key: value for key, value in found.protocol.items() if key not in shown}
     return [*notes, f"Run: {_pairs(extra)}."] if extra else notes
+
+
+def _protocols(metrics: Sequence[Metric | SetMetric]) -> list[str]:
+    """How each metric measures, and which way is better; metrics that measure alike share a line."""
+    texts = {metric.name: _pairs(metric.protocol()) for metric in metrics}
+    better = {metric.name: "higher" if metric.higher_is_better else "lower" for metric in metrics}
+    lines = []
+    for text, names in _same(texts).items():
+        ways = {way: ", ".join(n for n in names.split(", ") if better[n] == way) for way in ("higher", "lower")}
+        ways = {way: of for way, of in ways.items() if of}
+        ends = [f"{way} is better" + (f" ({of})" if len(ways) > 1 else "") for way, of in ways.items()]
+        lines.append(f"{names}: {text}; {', '.join(ends)}.")
+    return lines
+
+
+def _same(texts: Mapping[str, str]) -> dict[str, str]:
+    """{name: text} -> {text: names that have it}, in order."""
+    names: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        names.setdefault(text, []).append(name)
+    return {text: ", ".join(of) for text, of in names.items()}
 
 
 def _paired(method: str, baseline: str | None, metric: Metric, test: PairedTest) -> str:
