@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from metrics.networks import save_features, save_inception
+from metrics.weights import save_features, save_inception
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchvision import models

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from metrics.networks import save_features, save_inception
+from metrics.weights import save_features, save_inception
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 from torchvision import models

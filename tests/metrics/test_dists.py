@@ -7,7 +7,7 @@ import DISTS_pytorch
 import pytest
 import torch
 import torchvision
-from metrics.networks import pair, save_features, unit_tensor, vgg16_features
+from metrics.weights import pair, save_features, unit_tensor, vgg16_features
 
 from ttrd3.errors import DataError
 from ttrd3.metrics import METRICS

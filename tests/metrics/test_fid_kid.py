@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
-from metrics.networks import pair, save_features, save_inception
+from metrics.weights import pair, save_features, save_inception
 from PIL import Image
 from torchvision import models
 

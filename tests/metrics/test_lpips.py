@@ -4,7 +4,7 @@ import lpips
 import pytest
 import torch
 import torch.nn.functional as F
-from metrics.networks import pair, save_features, unit_tensor
+from metrics.weights import pair, save_features, unit_tensor
 from torchvision import models
 
 from ttrd3.errors import ConfigError, DataError, UserError
