@@ -15,7 +15,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
 
-BASE = {"errors", "environment", "files", "paths", "registry", "config"}
+BASE = {"errors", "environment", "files", "paths", "registry", "config", "pretrained"}
 WORKERS = {"networks", "data", "losses", "metrics"}
 # What the modules of each part may import of ttrd3, besides their own part.
 MAY_IMPORT = {
@@ -32,7 +32,13 @@ MAY_IMPORT = {
 }
 
 # Import name -> name on PyPI, where they differ.
-ON_PYPI = {"yaml": "pyyaml", "PIL": "pillow", "skimage": "scikit-image"}
+ON_PYPI = {
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "torch_fidelity": "torch-fidelity",
+    "DISTS_pytorch": "DISTS-pytorch",
+}
 # Pinned without an import statement of their own: what needs them.
 NEEDED_BY = {"tensorboard": "torch.utils.tensorboard"}
 NEEDED_BY_TESTS = {"ruff": "-m ruff check", "pytest-xdist": "-m pytest -n auto"}  # by this text in scripts/test.sh

@@ -23,6 +23,7 @@ COMMANDS = {
     "prepare": "cut image folders into HR and LR tiles with splits and a manifest",
     "train": "train a model as an option file says; the same command again resumes",
     "val": "validate trained weights: PSNR, SSIM, tables and pictures beside bicubic",
+    "evaluate": "measure folders of super-resolved images against the truth, with PSNR, SSIM, LPIPS, FID and more",
     "import-released": "make the authors' released checkpoints usable here",
     "config": "check an option file and print the resolved options",
     "doctor": "versions, devices, free memory and disk, optional weights",
@@ -103,8 +104,9 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
         cause = str(error).partition("\n")[0] or "Python found no more RAM"
         return 2, (
             f"ttrd3: error: out of memory: {cause} Lower train.batch_size (and raise train.accumulation by as much), "
-            "data.train.crop, val.batch_size or model.transfer.matching_memory, or set train.gradient_checkpointing=true "
-            "or train.precision=bfloat16; preparing data, lower --workers. `ttrd3 doctor` shows the memory that is free.\n"
+            "data.train.crop, val.batch_size or model.transfer.matching_memory, or set train.precision=bfloat16 or "
+            "train.gradient_checkpointing=true; preparing data, lower --workers. "
+            "`ttrd3 doctor` shows the memory that is free.\n"
         )
     if isinstance(error, RuntimeError) and WORKER_GONE.search(str(error)):
         return 2, (

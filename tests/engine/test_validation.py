@@ -6,14 +6,18 @@ import json
 import numpy as np
 import pytest
 import torch
+from metrics.weights import save_features, save_inception
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
+from torchvision import models
 
-from ttrd3.engine.build import build_model, build_process
+from ttrd3.engine.build import build_dataset, build_model, build_process
+from ttrd3.engine.loading import ValidationSamples
 from ttrd3.engine.trainer import Trainer
 from ttrd3.engine.validation import make_restorer, make_validator, validate_weights
 from ttrd3.environment import ROOT
 from ttrd3.errors import CheckpointError, UserError
+from ttrd3.metrics import METRICS, Measuring
 
 
 @pytest.fixture
@@ -153,3 +157,35 @@ def test_restoring_one_image_is_independent_of_its_neighbours(tiny):
     torch.testing.assert_close(alone, whole[one], rtol=0, atol=1e-5)
     without = restorer(up[one], None, None, None, ["b"])
     torch.testing.assert_close(without, alone, rtol=0, atol=1e-5)
+
+
+def test_perceptual_and_set_metrics_in_val(run, tiny, tmp_path, monkeypatch):
+    """LPIPS and FID with local weights beside a metric whose weights cannot be had."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there: as without a network
+    squeeze = save_features(tmp_path / "squeeze.pth", models.squeezenet1_1)
+    inception = save_inception(tmp_path / "inception.pth")
+    metrics = (
+        f"val.metrics=[{{type: dists}}, {{type: lpips, net: squeeze, file: {squeeze}}}, "
+        f"{{type: fid, features: 64, file: {inception}}}, {{type: psnr}}]"
+    )
+    found, folder = validate_weights(tiny("train.steps=1", metrics))
+    results = json.loads((folder / "results.json").read_text())
+    assert results["ttrd3"].keys() == {"lpips_squeeze", "psnr"}
+    assert results["statistics"]["not_available"].keys() == {"dists"}
+    # The same by hand: the images that were written, and the truths.
+    fid = METRICS.build({"type": "fid", "features": 64, "file": str(inception)}, "metrics")
+    measure = Measuring([fid, METRICS.build({"type": "lpips", "net": "squeeze", "file": str(squeeze)}, "metrics")])
+    options = tiny("train.steps=1")
+    samples = ValidationSamples(build_dataset(options.data.val, options.seed), seed=options.seed)
+    measured = []
+    for sample in (samples[index] for index in range(len(samples))):
+        sr = np.asarray(Image.open(folder / "images" / f"{sample['name']}.png"))
+        measured.append(measure(sr, sample["hr"].permute(1, 2, 0).numpy()))
+    lpips = np.mean([one.values["lpips_squeeze"] for one in measured])
+    assert results["ttrd3"]["lpips_squeeze"] == pytest.approx(lpips, rel=1e-5)
+    features = np.stack([one.features[fid.extractor.key] for one in measured], axis=1)
+    value = results["statistics"]["sets"]["ttrd3"]["fid_64"]
+    assert value["value"] == pytest.approx(fid.compute(*features).value, rel=1e-4)
+    assert value["warning"]
+    assert found.results.set_values()["bicubic"]["fid_64"].value > 0

@@ -10,6 +10,7 @@ from torchvision import models
 from ttrd3.errors import ConfigError, UserError
 from ttrd3.losses import LOSSES, Step
 from ttrd3.losses.trunks import TRUNKS, Trunk, load_trunk
+from ttrd3.pretrained import SOURCES
 
 
 def step(n=2, size=32):
@@ -141,7 +142,7 @@ def test_no_file_and_no_network_says_what_to_do(tmp_path, monkeypatch):
 def test_a_downloaded_trunk_is_taken_from_torchs_cache(tmp_path, monkeypatch, squeezenet_file):
     """torchvision's cache is where users without a network put the file by hand."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    cached = tmp_path / "hub" / "checkpoints" / TRUNKS["squeezenet"].file_name
+    cached = tmp_path / "hub" / "checkpoints" / SOURCES["squeezenet"].file_name
     cached.parent.mkdir(parents=True)
     cached.write_bytes(squeezenet_file.read_bytes())
     image = torch.rand(1, 3, 32, 32)

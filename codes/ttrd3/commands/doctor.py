@@ -59,7 +59,7 @@ def examine() -> dict[str, Any]:
         "no_gpu": no_gpu,
         "free_memory": _free_memory(),
         "disk": {"folder": str(Path.cwd()), "free": shutil.disk_usage(Path.cwd()).free},
-        "weights": _weights(torch) if torch else [],
+        "weights": _weights() if torch else [],
     }
 
 
@@ -111,15 +111,15 @@ def _free_memory() -> int | None:
     return int(lines["MemAvailable"].split()[0]) * 1024
 
 
-def _weights(torch: ModuleType) -> list[dict[str, str]]:
-    """The frozen trunks of the perceptual loss where torchvision's own download puts them."""
+def _weights() -> list[dict[str, str]]:
+    """The frozen networks of losses and metrics where torch's own download puts them."""
     try:
-        from ttrd3.losses.trunks import TRUNKS
+        from ttrd3.pretrained import SOURCES
     except ImportError:  # a requirement is missing, which the table says already
         return []
     found = []
-    for trunk, source in TRUNKS.items():
-        path = Path(torch.hub.get_dir(), "checkpoints", source.file_name)
+    for trunk, source in SOURCES.items():
+        path = source.cached
         # The file's name ends in the first digits of its SHA-256: an interrupted copy is told from the real thing.
         state = "missing" if not path.is_file() else "found"
         if state == "found" and not sha256(path).startswith(path.stem.rpartition("-")[2]):
@@ -152,7 +152,7 @@ def _rows(findings: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "", ""
     yield (
         "optional weights",
-        "of the perceptual loss: downloaded at first use, or set its option `file` to a local file",
+        "of perceptual losses and metrics: downloaded at first use, or set their option `file` to a local file",
     )
     for weights in findings["weights"]:
         yield f"trunk {weights['trunk']}", f"{weights['state']} at {weights['path']}"

@@ -23,10 +23,10 @@ def lr_from_hr(hr: np.ndarray) -> np.ndarray:
     return _resized(hr, width // SCALE, height // SCALE)
 
 
-def up_from_lr(lr: np.ndarray) -> np.ndarray:
-    """LR uint8 (h, w, 3) -> up uint8 (4 h, 4 w, 3), rounded to 8 bits."""
+def up_from_lr(lr: np.ndarray, scale: int = SCALE) -> np.ndarray:
+    """LR uint8 (h, w, 3) -> up uint8 (4 h, 4 w, 3), or scale times larger, rounded to 8 bits."""
     height, width = lr.shape[:2]
-    return _resized(lr, width * SCALE, height * SCALE)
+    return _resized(lr, width * scale, height * scale)
 
 
 def degrade(hr: np.ndarray) -> np.ndarray:

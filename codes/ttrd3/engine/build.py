@@ -15,8 +15,8 @@ from ttrd3.engine.precision import exact_float32
 from ttrd3.errors import ConfigError, DeviceError
 from ttrd3.losses import LOSSES
 from ttrd3.losses.base import Loss
-from ttrd3.metrics import METRICS
-from ttrd3.metrics.base import Metric
+from ttrd3.metrics.base import Described
+from ttrd3.metrics.building import build_metric
 from ttrd3.networks.model import TTRD3
 from ttrd3.paths import input_path
 from ttrd3.registry import Section, construct
@@ -26,11 +26,14 @@ def build_device(name: str, world: World = ALONE) -> torch.device:
     """The device of an option `device`, of several CUDA devices that of this process; sets up PyTorch for it.
 
     Raises:
-        DeviceError: CUDA is asked for and is not there, or one device for several processes.
+        DeviceError: No device of this name, CUDA is asked for and is not there, or one device for several processes.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:  # a command line's word; option files are checked before
+        raise DeviceError(f"device: found {name!r}, expected auto, cpu, cuda or cuda:N.") from None
     if world.size > 1 and device.type == "cuda":
         if device.index is not None:
             raise DeviceError(
@@ -79,9 +82,10 @@ def build_losses(options: Options, device: torch.device) -> list[Loss]:
     return losses
 
 
-def build_metrics(options: Options) -> list[Metric]:
-    """Metrics in the order of the file."""
-    return [METRICS.build(section, f"val.metrics.{number}") for number, section in enumerate(options.val.metrics)]
+def build_metrics(options: Options, device: torch.device) -> list[Described]:
+    """Metrics in the order of the file, those that lack their weights marked so."""
+    sections = enumerate(options.val.metrics)
+    return [build_metric(section, f"val.metrics.{number}", device) for number, section in sections]
 
 
 def build_dataset(section: Section, seed: int) -> TripletDataset:

@@ -58,7 +58,7 @@ class Trainer:
         self.data = build.build_dataset(options.data.train, options.seed)
         self.validator = make_validator(options, self.device, world)
         train = options.train
-        self.best = Best(self.folder, self.validator.metrics, train.best, train.patience)
+        self.best = Best(self.folder, self.validator.measure.images, train.best, train.patience)
         self.stepper = Stepper(options, self.device, world)
         self.step = self.saved_step = 0
         self.skipped = Skipped()

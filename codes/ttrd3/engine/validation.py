@@ -24,7 +24,7 @@ def make_validator(options: Options, device: torch.device, world: World = ALONE)
     """The validator of `data.val` and `val`, which the processes of `world` share."""
     val = options.val
     dataset = build.build_dataset(options.data.val, options.seed)
-    metrics = build.build_metrics(options)
+    metrics = build.build_metrics(options, device)
     return Validator(dataset, metrics, val.batch_size, val.pictures, val.save_images, options.seed, device, world)
 
 

@@ -21,7 +21,8 @@ from ttrd3.engine.distributed import ALONE, World
 from ttrd3.engine.loading import Batch, ValidationSamples, batches, image, to_device, validation_loader
 from ttrd3.engine.restore import Restorer
 from ttrd3.files import PARTIAL, require_free_space, require_writable
-from ttrd3.metrics.base import Metric
+from ttrd3.metrics import Measuring, Metric
+from ttrd3.metrics.base import Described
 from ttrd3.reports.panels import contact_sheet, panel
 from ttrd3.reports.results import Results
 
@@ -62,7 +63,7 @@ class Validator:
     """
 
     dataset: TripletDataset
-    metrics: list[Metric]
+    metrics: list[Described]
     batch_size: int
     pictures: int
     save_images: bool
@@ -72,6 +73,9 @@ class Validator:
 
     def __post_init__(self) -> None:
         Results(self.metrics)  # refuses metrics that cannot stand in one table before hours are spent
+        self.measure = Measuring(self.metrics)
+        for name, reason in self.measure.unavailable.items():
+            logger.warning("%s is not available: %s", name, reason)
 
     def run(
         self, restorer: Restorer, folder: Path, protocol: dict, stop: Callable[[], bool] = lambda: False
@@ -154,9 +158,10 @@ class Validator:
         captions = {}
         share.rows[number] = []
         for method, result in (("bicubic", up), ("ttrd3", sr)):
-            values = {metric.name: metric(result, hr) for metric in self.metrics}
-            share.rows[number].append((name, class_name, method, values, batch["reference_name"][row] or None))
-            captions[method] = ", ".join(_caption(metric, values[metric.name]) for metric in self.metrics[:2])
+            measured = self.measure(result, hr)
+            given = batch["reference_name"][row] or None
+            share.rows[number].append((name, class_name, method, measured.values, given, measured.features))
+            captions[method] = ", ".join(_caption(m, measured.values[m.name]) for m in self.measure.images[:2])
         if self.save_images:
             write_png(folder / "images" / f"{name}.png", sr)  # the name holds the class folder, where there is one
         if draw:

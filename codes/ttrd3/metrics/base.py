@@ -1,9 +1,11 @@
 """What every metric is, and the checks and conversions that they share."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from ttrd3.errors import DataError
@@ -18,20 +20,31 @@ Channels = Literal["rgb", "y"]
 Border = Annotated[int, Field(ge=0)]
 
 
-class Metric(ABC):
-    """A number for one super-resolved image against its truth.
+class Described(ABC):
+    """What tables and files say of a metric.
 
     Attributes:
         name: Key in `results.json` and column in `per_image.csv`. It tells variants apart ("psnr", "psnr_y").
         unit: "dB", or empty for a pure number.
         higher_is_better: Whether a larger value is a better image.
         decimals: How many decimals tables show; files hold full precision.
+        unavailable: Why the metric cannot be computed on this machine and what mends that; None where it can. A metric
+            that is not available must not be called; it is shown as such instead of a number.
     """
 
     name: str
     unit: str
     higher_is_better: bool
     decimals: int
+    unavailable: str | None = None
+
+    @abstractmethod
+    def protocol(self) -> dict[str, str | int]:
+        """Everything that two people must agree on to get the same number; printed under every table."""
+
+
+class Metric(Described):
+    """A number for one super-resolved image against its truth."""
 
     @abstractmethod
     def __call__(self, sr: np.ndarray, hr: np.ndarray) -> float:
@@ -41,9 +54,55 @@ class Metric(ABC):
             DataError: The two are not 8-bit RGB of one size, or too small for the metric.
         """
 
+
+@dataclass(frozen=True)
+class SetValue:
+    """What a set metric found.
+
+    Attributes:
+        value: The number; None where there are too few images to compute it at all.
+        spread: Its standard deviation, where the metric estimates one.
+        warning: Why the number must not be quoted as it is; None where it may.
+    """
+
+    value: float | None
+    spread: float | None = None
+    warning: str | None = None
+
+
+class Extractor(ABC):
+    """What a set metric keeps of an image.
+
+    Attributes:
+        key: Two extractors of one key give the same features, so that each image passes through one of them only.
+    """
+
+    key: str
+
     @abstractmethod
-    def protocol(self) -> dict[str, str | int]:
-        """Everything that two people must agree on to get the same number; printed under every table."""
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Features (D,) float32 of an image (H, W, 3) uint8."""
+
+
+class SetMetric(Described):
+    """A number for a whole set of super-resolved images against the set of their truths.
+
+    It holds no state: features of single images can be gathered from several processes in any order.
+
+    Attributes:
+        extractor: Where its features come from; None where the metric is not available.
+    """
+
+    extractor: Extractor | None
+
+    @abstractmethod
+    def compute(self, sr: np.ndarray, hr: np.ndarray) -> SetValue:
+        """Compare the features of all SR images with those of all HR images, both (n, D), n >= 1."""
+
+
+def to_tensor(image: np.ndarray, device: torch.device | str) -> torch.Tensor:
+    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1] on `device`."""
+    return torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float() / PEAK
 
 
 def check_pair(sr: np.ndarray, hr: np.ndarray) -> None:
@@ -84,15 +143,24 @@ def comparable(
         DataError: Not a pair, or less than `least` pixels remain.
     """
     check_pair(sr, hr)
-    if min(hr.shape[:2]) - 2 * border < least:
-        raise DataError(
-            f"an image of {_size(hr)} is too small to measure: at least {least + 2 * border} x {least + 2 * border} "
-            f"pixels are needed with a border of {border}. Use larger images or a smaller border."
-        )
+    require_size(hr, least, border)
     height, width = hr.shape[:2]
     inside = np.s_[border : height - border, border : width - border]
     sr, hr = sr[inside], hr[inside]
     return (sr, hr) if channels == "rgb" else (sr @ LUMA + 16, hr @ LUMA + 16)
+
+
+def require_size(image: np.ndarray, least: int, border: int = 0) -> None:
+    """Refuse an image of which less than `least` pixels remain in height or width without its border.
+
+    Raises:
+        DataError: Names the size and the smallest one.
+    """
+    if min(image.shape[:2]) - 2 * border < least:
+        raise DataError(
+            f"an image of {_size(image)} is too small to measure: at least {least + 2 * border} x {least + 2 * border} "
+            f"pixels are needed with a border of {border}. Use larger images or a smaller border."
+        )
 
 
 def channels_text(channels: Channels) -> str:

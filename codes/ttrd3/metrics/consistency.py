@@ -30,18 +30,23 @@ class Consistency(Metric):
     def __call__(self, sr: np.ndarray, hr: np.ndarray) -> float:
         """PSNR of reduced SR against reduced HR, both given as (H, W, 3) uint8, in dB."""
         check_pair(sr, hr)
-        height, width = (side // self.scale for side in hr.shape[:2])
-        if min(height, width) < 1:
-            raise DataError(
-                f"an image of {hr.shape[1]} x {hr.shape[0]} cannot be reduced to 1/{self.scale}: "
-                f"at least {self.scale} x {self.scale} pixels are needed. Use larger images or a smaller scale."
-            )
-        return decibels(*(np.asarray(_reduced(image, (width, height))) for image in (sr, hr)))
+        return decibels(reduced(sr, self.scale), reduced(hr, self.scale))
 
     def protocol(self) -> dict[str, str | int]:
         """Channels, reduction and cap."""
         return {"channels": "RGB", "reduction": f"Pillow bicubic x1/{self.scale}", "cap_db": CAP_DB}
 
 
-def _reduced(image: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    return Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+def reduced(image: np.ndarray, scale: int) -> np.ndarray:
+    """uint8 (H, W, 3) -> (H // scale, W // scale, 3), as the LR image was made.
+
+    Raises:
+        DataError: The image has fewer than `scale` pixels in a direction.
+    """
+    height, width = (side // scale for side in image.shape[:2])
+    if min(height, width) < 1:
+        raise DataError(
+            f"an image of {image.shape[1]} x {image.shape[0]} cannot be reduced to 1/{scale}: "
+            f"at least {scale} x {scale} pixels are needed. Use larger images or a smaller scale."
+        )
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))

@@ -5,28 +5,22 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ttrd3.errors import ConfigError, DataError
 from ttrd3.files import write_text
-from ttrd3.metrics import Metric
+from ttrd3.metrics import Measuring, SetValue
+from ttrd3.metrics.base import Described
 from ttrd3.reports import tables
+from ttrd3.reports.statistics import LEVEL, RESAMPLES, SEED
+from ttrd3.reports.summing import Row, in_order, sum_up
 
 BASELINE = "bicubic"  # stands beside every other method: without it nobody can judge a number
-RESERVED = frozenset({"protocol", "images", "per_class"})
-
-
-@dataclass(frozen=True)
-class Row:
-    """The metric values of one image by one method."""
-
-    image: str
-    class_name: str
-    reference: str | None
-    method: str
-    values: dict[str, float]
+RESERVED = frozenset({"protocol", "images", "per_class", "statistics"})
 
 
 class Results:
@@ -35,16 +29,30 @@ class Results:
     Nothing that is shown or written depends on the order in which rows were added.
     """
 
-    def __init__(self, metrics: Sequence[Metric]):
+    def __init__(self, metrics: Sequence[Described], baseline: str | None = BASELINE):
+        """Results of `metrics`, available or not; differences are to the method `baseline`, if there is one.
+
+        Raises:
+            ConfigError: Two metrics have one name.
+        """
         names = [metric.name for metric in metrics]
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"two metrics would both be written as {name!r}. Keep one of them.")
-        self.metrics = list(metrics)
+        measuring = Measuring(metrics)
+        self.metrics, self.sets, self.unavailable = measuring.images, measuring.sets, measuring.unavailable
+        self.baseline = baseline
         self._rows: dict[tuple[str, str, str], Row] = {}
+        self._found: tables.Findings | None = None
 
     def add(
-        self, image: str, class_name: str, method: str, values: Mapping[str, float], reference: str | None = None
+        self,
+        image: str,
+        class_name: str,
+        method: str,
+        values: Mapping[str, float],
+        reference: str | None = None,
+        features: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Record what `method` reached on one image.
 
@@ -52,33 +60,61 @@ class Results:
             image: The image's name, unique in its class.
             class_name: Its scene class; empty if there is none.
             method: "bicubic", "ttrd3", ...
-            values: {metric name: value} for exactly the metrics of this table; finite.
+            values: {metric name: value} for exactly the available per-image metrics of this table; finite.
             reference: The name of the reference image that the method was given, if any.
+            features: `Measured.features`, where there are set metrics.
 
         Raises:
             DataError: The image was already measured with this method (two images have one name).
-            ValueError: Not the metrics of this table, a value that is not finite, or a reserved method name.
+            ValueError: Not the metrics of this table, a value that is not finite, features that are missing, or a
+                reserved method name.
         """
         expected = [metric.name for metric in self.metrics]
         if values.keys() != set(expected):
             raise ValueError(f"{image}: found values for {sorted(values)}, expected {sorted(expected)}")
         if not all(math.isfinite(value) for value in values.values()):
             raise ValueError(f"{image}, {method}: not finite: {dict(values)}")
+        lacking = {metric.extractor.key for metric in self.sets} - (features or {}).keys()
+        if lacking:
+            raise ValueError(f"{image}, {method}: no features for {sorted(lacking)}")
         if method in RESERVED:
             raise ValueError(f"a method cannot be called {method!r}: results.json uses that key otherwise")
-        key = (image, class_name, method)
-        if key in self._rows:
-            raise DataError(
-                f"{image}: two images of class {class_name!r} have this name, so their rows could not be told apart. "
-                "Rename one of them."
-            )
-        self._rows[key] = Row(image, class_name, reference, method, {name: float(values[name]) for name in expected})
+        ordered = {name: float(values[name]) for name in expected}
+        self.extend([Row(image, class_name, reference, method, ordered, dict(features or {}))])
+
+    @property
+    def rows(self) -> list[Row]:
+        """What was added, for `extend` of the same results in another process."""
+        return list(self._rows.values())
+
+    def extend(self, rows: Iterable[Row]) -> None:
+        """Add the `rows` of results of the same metrics.
+
+        Raises:
+            DataError: An image is there already (two images have one name).
+        """
+        for row in rows:
+            key = (row.image, row.class_name, row.method)
+            if key in self._rows:
+                raise DataError(
+                    f"{row.image}: two images of class {row.class_name!r} have this name, so their rows could not be "
+                    "told apart. Rename one of them."
+                )
+            self._rows[key] = row
+        self._found = None
 
     def write(self, folder: Path, extra_protocol: Mapping[str, Any] | None = None) -> None:
         """Write `per_image.csv`, `results.md` and, last, `results.json` into `folder`, each whole or not at all.
 
         `results.json` is strict JSON: {method: {metric: mean}}, and beside the methods "per_class"
-        ({class: {method: {metric: mean}}}), "images" (how many) and "protocol".
+        ({class: {method: {metric: mean}}}), "images" (how many), "protocol" and "statistics":
+
+        - "intervals": {method: {metric: [low, high]}}, 95 % of the mean; null for a single image;
+        - "per_class_intervals": {class: the same};
+        - "paired": {method: {metric: against the baseline: images, difference, low, high, p_value, larger, smaller}};
+        - "sets": {method: {set metric: value, spread, images, warning}}: not among the means, because a number with a
+          warning must not be read without it;
+        - "not_available": {metric: why, and what mends that}.
 
         Args:
             folder: Made if missing.
@@ -97,57 +133,55 @@ class Results:
 
     def summary(self, extra_protocol: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The content of `results.json`."""
-        *classes, overall = self._groups()
+        found = self._findings(extra_protocol)
+        *classes, overall = found.groups
+        sets = {
+            method: {name: {**asdict(value), "images": overall.images} for name, value in values.items()}
+            for method, values in found.set_values.items()
+        }
+        statistics = {
+            "intervals": overall.intervals,
+            "per_class_intervals": {group.name: group.intervals for group in classes},
+            "paired": {
+                method: {name: asdict(test) for name, test in tests.items()} for method, tests in found.paired.items()
+            },
+            "sets": sets,
+            "not_available": dict(found.unavailable),
+        }
         return {
             **overall.means,
             "per_class": {group.name: group.means for group in classes},
             "images": overall.images,
-            "protocol": self._protocol(extra_protocol),
+            "protocol": found.protocol,
+            "statistics": statistics,
         }
 
     def overall(self) -> dict[str, dict[str, float]]:
-        """Mean of each metric over all images: {method: {metric: mean}}."""
-        return self._groups()[-1].means
+        """Mean of each per-image metric over all images: {method: {metric: mean}}."""
+        return self._findings(None).groups[-1].means
+
+    def set_values(self) -> dict[str, dict[str, SetValue]]:
+        """Of each set metric: {method: {metric: value}}; empty where there are none."""
+        return dict(self._findings(None).set_values)
 
     def table(self, extra_protocol: Mapping[str, Any] | None = None) -> str:
         """A table for the terminal, at most 100 columns wide, with the protocol and the number of images beneath."""
-        return tables.terminal(self._groups(), self.metrics, BASELINE, self._protocol(extra_protocol))
+        return tables.terminal(self._findings(extra_protocol))
 
     def markdown(self, extra_protocol: Mapping[str, Any] | None = None) -> str:
         """The same as a Markdown table."""
-        return tables.markdown(self._groups(), self.metrics, BASELINE, self._protocol(extra_protocol))
+        return tables.markdown(self._findings(extra_protocol))
 
-    def _sorted(self) -> list[Row]:
-        return sorted(self._rows.values(), key=lambda row: (row.image, row.class_name, *_baseline_first(row.method)))
-
-    def _groups(self) -> list[tables.Group]:
-        """One group per class in the order of their names, then all images."""
-        if not self._rows:
-            raise DataError("no image was measured, so there are no results. Check that the validation set has images.")
-        methods = {BASELINE} | {method for _, _, method in self._rows}
-        images = {(image, class_name) for image, class_name, _ in self._rows}
-        wanted = {(*image, method) for image in images for method in methods}
-        missing = sorted(wanted - self._rows.keys())
-        if missing:
-            image, class_name, method = missing[0]
-            raise ValueError(f"{method} has no values for {len(missing)} image(s), e.g. {class_name}/{image}")
-        rows = self._sorted()
-        classes = sorted({row.class_name for row in rows})
-        groups = [self._group(name, [row for row in rows if row.class_name == name]) for name in classes]
-        return [*groups, self._group("overall", rows)]
-
-    def _group(self, name: str, rows: list[Row]) -> tables.Group:
-        methods = sorted({row.method for row in rows}, key=_baseline_first)
-        means = {
-            method: {m.name: _mean(row.values[m.name] for row in rows if row.method == method) for m in self.metrics}
-            for method in methods
-        }
-        return tables.Group(name, len(rows) // len(methods), means)
+    def _findings(self, extra_protocol: Mapping[str, Any] | None) -> tables.Findings:
+        if self._found is None:  # set metrics take seconds: once for all that is written and shown
+            self._found = sum_up(self.rows, self.metrics, self.sets, self.baseline)
+        return replace(self._found, unavailable=self.unavailable, protocol=self._protocol(extra_protocol))
 
     def _protocol(self, extra: Mapping[str, Any] | None) -> dict[str, Any]:
         own = {
             "averaging": "mean over images",
-            "metrics": {metric.name: metric.protocol() for metric in self.metrics},
+            "intervals": f"percentile bootstrap of the mean at {LEVEL:.0%}, {RESAMPLES} resamples, seed {SEED}",
+            "metrics": {metric.name: metric.protocol() for metric in [*self.metrics, *self.sets]},
         }
         if extra and extra.keys() & own.keys():
             raise ValueError(f"extra_protocol may not hold {sorted(extra.keys() & own.keys())}")
@@ -158,16 +192,7 @@ class Results:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["image", "class", "reference", "method", *names])
-        for row in self._sorted():
+        for row in in_order(self.rows, self.baseline):
             values = [repr(row.values[name]) for name in names]  # repr: the shortest text that reads back the same
             writer.writerow([row.image, row.class_name, row.reference or "", row.method, *values])
         return text.getvalue()
-
-
-def _baseline_first(method: str) -> tuple[bool, str]:
-    return method != BASELINE, method
-
-
-def _mean(values: Iterable[float]) -> float:
-    values = list(values)
-    return math.fsum(values) / len(values)
