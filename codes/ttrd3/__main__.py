@@ -22,6 +22,8 @@ COMMANDS = {
     "prepare": "cut image folders into HR and LR tiles with splits and a manifest",
     "train": "train a model as an option file says; the same command again resumes",
     "val": "validate trained weights: PSNR, SSIM, tables and pictures beside bicubic",
+    "report": "one HTML page to look at validations: slider, loupe, error maps, tables",
+    "compare": "validations against the first one on the terminal, tested in pairs",
     "config": "check an option file and print the resolved options",
     "doctor": "versions, devices, free memory and disk, optional weights",
 }
