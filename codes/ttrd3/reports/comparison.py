@@ -2,39 +2,15 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 from ttrd3.reports.results import BASELINE
 from ttrd3.reports.runs import Key, Measure, Run, common_images, letters
-from ttrd3.reports.statistics import paired_test
+from ttrd3.reports.statistics import PairedTest, paired_test
 
 WIDTH = 100
 PICTURES = ("data", "split", "crop", "augmentation")  # what of a protocol decides which pixels are restored
 SAME_PICTURE = 1e-6  # bicubic depends on the data and the protocol alone: beyond this, one of them is another
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One method against the first run on one metric.
-
-    Attributes:
-        mean: Over the images.
-        difference: To the first run.
-        low: Lower end of the 95% interval of the difference.
-        high: Upper end.
-        p: Of the paired test.
-        better: On how many images it is better; None where the metric's direction is not known.
-        images: On how many there are both values.
-    """
-
-    mean: float
-    difference: float
-    low: float
-    high: float
-    p: float
-    better: int | None
-    images: int
 
 
 def column(run: Run, method: str, metric: str, images: Sequence[Key]) -> dict[Key, float]:
@@ -43,16 +19,18 @@ def column(run: Run, method: str, metric: str, images: Sequence[Key]) -> dict[Ke
     return {key: value for key, value in found.items() if value is not None}
 
 
-def against(measure: Measure, mine: Mapping[Key, float], first: Mapping[Key, float]) -> Comparison | None:
-    """Compare on the images that both have; None where there is none."""
+def against(mine: Mapping[Key, float], first: Mapping[Key, float]) -> PairedTest | None:
+    """Compare on the images that both have: the difference is mine - first; None where there is none."""
     images = [key for key in mine if key in first]
-    if not images:
-        return None
-    a, b = [mine[key] for key in images], [first[key] for key in images]
-    test = paired_test(a, b)
-    higher = measure.higher_is_better
-    better = None if higher is None else sum((x > y) if higher else (x < y) for x, y in zip(a, b, strict=True))
-    return Comparison(fmean(a), test.difference, test.low, test.high, test.p, better, len(images))
+    return paired_test([first[key] for key in images], [mine[key] for key in images]) if images else None
+
+
+def change_text(measure: Measure, test: PairedTest) -> tuple[str, str]:
+    """A difference and its 95% interval: "+0.012", "[-0.003, +0.027]" (empty for a single image)."""
+    interval = ""
+    if test.low is not None and test.high is not None:
+        interval = f"[{measure.fine(test.low)}, {measure.fine(test.high)}]"
+    return measure.fine(test.difference), interval
 
 
 def shared_measures(runs: Sequence[Run]) -> list[Measure]:
@@ -112,7 +90,7 @@ def compare(runs: Mapping[str, Run], *, per_class: bool = False) -> str:
         if per_class:
             lines += [*_classes(measure, runs, images), ""]
     lines += [
-        "95%: bootstrap interval of the mean difference. p: two-sided, by sign flips of the paired differences.",
+        "95%: bootstrap interval of the mean difference. p: two-sided Wilcoxon signed-rank test.",
         *(
             f"{measure.name}: {', '.join(f'{key} {value}' for key, value in measure.protocol.items())}"
             for measure in shared_measures([*runs.values()])
@@ -141,13 +119,12 @@ def _block(measure: Measure, runs: Mapping[str, Run], images: list[Key]) -> list
     for label, values in rows.items():
         if label == "A":
             lines.append(f"{label:10}{measure.text(fmean(own.values())):>10}")
-        elif found := against(measure, values, own):
-            change, low, high = (measure.fine(x) for x in (found.difference, found.low, found.high))
-            interval = f"[{low}, {high}]"
-            better = "" if found.better is None else f"{found.better} of {found.images}"
-            lines.append(
-                f"{label:10}{measure.text(found.mean):>10}{change:>13}{interval:>23}{p_text(found.p):>9}{better:>17}"
-            )
+        elif test := against(values, own):
+            change, interval = change_text(measure, test)
+            better = {True: test.larger, False: test.smaller, None: None}[measure.higher_is_better]
+            share = "" if better is None else f"{better} of {test.images}"
+            mean = measure.text(fmean(values[key] for key in values if key in own))
+            lines.append(f"{label:10}{mean:>10}{change:>13}{interval:>23}{p_text(test.p_value):>9}{share:>17}")
     return [*lines, rule]
 
 

@@ -5,7 +5,7 @@ from html import escape
 from statistics import fmean
 
 from ttrd3.reports import paper
-from ttrd3.reports.comparison import against, column, p_text, shared_measures
+from ttrd3.reports.comparison import against, change_text, column, p_text, shared_measures
 from ttrd3.reports.results import BASELINE
 from ttrd3.reports.runs import Key, Measure, Run, letters
 from ttrd3.reports.statistics import bootstrap_interval
@@ -17,16 +17,15 @@ def numbers(runs: Mapping[str, Run], images: Sequence[Key], warned: Sequence[str
     """Every metric's mean with its 95% interval, the gain over bicubic, and the test against the first run."""
     first = next(iter(runs.values()))
     measures = shared_measures([*runs.values()])
-    sets = _set_metrics(runs, images)
-    heads = [f"{escape(m.head)}{DIRECTIONS[m.higher_is_better]}" for m in measures] + [escape(name) for name in sets]
-    rows = []
+    sets = _set_values(runs, images)
+    heads = [f"{escape(m.head)}{DIRECTIONS[m.higher_is_better]}" for m in [*measures, *sets]]
+    rows: list[tuple[str, list[str], str]] = []
     titles = titled(runs)
     for label, run, method in [(BASELINE, first, BASELINE), *((titles[name], r, r.method) for name, r in runs.items())]:
         cells = []
         for measure in measures:
-            reference = None if run is first else first
-            cells.append(_cell(measure, run, method, reference, images))
-        cells += [f"{run.means[method][name]:.4f}" if name in run.means[method] else "&ndash;" for name in sets]
+            cells.append(_cell(measure, run, method, None if run is first else first, images))
+        cells += [_set_cell(measure, run, method) for measure in sets]
         rows.append((escape(label), cells, ""))
     notes = [
         f"{len(images)} images; mean over images and its gain over bicubic, beneath the mean's 95% bootstrap interval."
@@ -34,10 +33,14 @@ def numbers(runs: Mapping[str, Run], images: Sequence[Key], warned: Sequence[str
     if len(runs) > 1:
         notes.append(
             "The third line is the mean difference to A on the same images with its 95% interval; "
-            "p: two-sided, by sign flips of the paired differences."
+            "p: two-sided Wilcoxon signed-rank test."
         )
     if sets:
-        notes.append(f"{escape(', '.join(sets))}: of the whole set, not a mean over images.")
+        notes.append(f"{escape(', '.join(m.name for m in sets))}: of the whole set, not a mean over images.")
+    for title, run in zip(titles.values(), runs.values(), strict=True):
+        notes += [
+            f"{escape(title)}: {escape(name)} is not available. {escape(why)}" for name, why in run.lacking.items()
+        ]
     notes += [f"<strong>Not alike:</strong> {escape(text)}." for text in warned]
     return _table(["", *heads], rows) + "".join(f'<p class="note">{note}</p>' for note in notes)
 
@@ -51,28 +54,33 @@ def _cell(measure: Measure, run: Run, method: str, first: Run | None, images: Se
     values = column(run, method, measure.name, images)
     if not values:
         return "&ndash;"
-    low, high = bootstrap_interval([*values.values()])
-    text = f"<b>{measure.text(fmean(values.values()))}</b>"
-    between = f"<small>[{measure.text(low)}, {measure.text(high)}]</small>"
+    mean = fmean(values.values())
+    text = f"<b>{measure.text(mean)}</b>"
     base = column(run, BASELINE, measure.name, images)
     if method != BASELINE and base.keys() == values.keys():
-        gain = fmean(values.values()) - fmean(base.values())
-        text += f" {measure.text(gain, signed=True)}"
-    text += between
-    if first is not None and method != BASELINE:
-        found = against(measure, values, column(first, first.method, measure.name, images))
-        if found is not None:
-            change, low, high = (measure.fine(x) for x in (found.difference, found.low, found.high))
-            text += f"<small>{change} [{low}, {high}], p {p_text(found.p)}</small>"
+        text += f" {measure.text(mean - fmean(base.values()), signed=True)}"
+    if len(values) > 1:
+        low, high = bootstrap_interval([*values.values()])
+        text += f"<small>[{measure.text(low)}, {measure.text(high)}]</small>"
+    test = None if first is None else against(values, column(first, first.method, measure.name, images))
+    if test is not None:
+        change, interval = change_text(measure, test)
+        text += f"<small>{' '.join([change, interval]).strip()}, p {p_text(test.p_value)}</small>"
     return text
 
 
-def _set_metrics(runs: Mapping[str, Run], images: Sequence[Key]) -> list[str]:
+def _set_values(runs: Mapping[str, Run], images: Sequence[Key]) -> list[Measure]:
     """Metrics of a whole set, such as FID; only where every run was measured on these images and no others."""
     if any(len(run.entries) != len(images) for run in runs.values()):
         return []
-    names = dict.fromkeys(name for run in runs.values() for name in run.means[run.method] if name not in run.measures)
-    return [*names]
+    return [*{name: measure for run in runs.values() for name, measure in run.set_measures.items()}.values()]
+
+
+def _set_cell(measure: Measure, run: Run, method: str) -> str:
+    found = run.sets.get(method, {}).get(measure.name)
+    if found is None or found.value is None:
+        return "&ndash;"
+    return measure.text(found.value) + (f"<small>{escape(found.warning)}</small>" if found.warning else "")
 
 
 def beside_the_paper(runs: Mapping[str, Run]) -> str:
@@ -94,7 +102,8 @@ def beside_the_paper(runs: Mapping[str, Run]) -> str:
     )
     return (
         f'<div class="beside"><div class="verdict">{verdict}</div><div>'
-        f'<label class="inline">Data set of the paper <select id="dataset">{options}</select></label>{tables}</div></div>'
+        f'<label class="inline">Data set of the paper <select id="dataset">{options}</select></label>{tables}'
+        "</div></div>"
         '<p class="note">Table II of TTRD3 (arXiv:2504.13026), x4. PSNR in dB and SSIM: higher is better; LPIPS and '
         "FID: lower is better. Its numbers fit RGB, 8 bit, no border, a 7 x 7 SSIM window. Tinted rows were measured "
         "here.</p>"
@@ -102,7 +111,7 @@ def beside_the_paper(runs: Mapping[str, Run]) -> str:
 
 
 def _paper_table(runs: Mapping[str, Run], dataset: str) -> str:
-    rows = []
+    rows: list[tuple[str, list[str], str]] = []
     first = next(iter(runs.values()))
     for method, values in paper.TABLE[dataset].items():
         cells = [f"{value:.{decimals}f}" for value, decimals in zip(values, paper.COLUMNS.values(), strict=True)]
@@ -124,7 +133,7 @@ def about(entries: Mapping[str, str], runs: Mapping[str, Run]) -> str:
     for name, run in runs.items():
         metrics = {
             f"{measure.head}": ", ".join(f"{key} {value}" for key, value in measure.protocol.items())
-            for measure in run.measures.values()
+            for measure in [*run.measures.values(), *run.set_measures.values()]
         }
         protocol = {key.replace("_", " "): str(value) for key, value in run.protocol.items()}
         parts.append(f"<h3>Protocol of {escape(titled(runs)[name])}</h3>")

@@ -99,12 +99,12 @@ def dataset_of(run: Run) -> str | None:
 
 def measured(run: Run, method: str) -> dict[str, float | None]:
     """The run's means under the paper's columns; None where it has not measured by the paper's protocol."""
-    means = run.means.get(method, {})
+    means, fid = run.means.get(method, {}), run.sets.get(method, {}).get("fid")
     return {
         "PSNR": means.get("psnr"),  # these two names are given to the paper's protocol alone: RGB, no border, 7 x 7
         "SSIM": means.get("ssim"),
-        "LPIPS": next((v for name, v in means.items() if name.split("_")[0] == "lpips"), None),
-        "FID": next((v for name, v in means.items() if name.split("_")[0] == "fid"), None),
+        "LPIPS": next((value for name, value in means.items() if name.startswith("lpips")), None),
+        "FID": None if fid is None else fid.value,
     }
 
 
@@ -137,5 +137,5 @@ def differences(run: Run, dataset: str | None) -> list[str]:
         if found[column] is None:
             reasons.append(f"{column} was not measured.")
         else:
-            reasons.append(f"{column}: the paper does not name its {unknown}.")
+            reasons.append(f"{column}: the paper's {unknown} is not known.")
     return reasons

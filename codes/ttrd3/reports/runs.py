@@ -11,11 +11,11 @@ from typing import Any
 
 from ttrd3.errors import DataError
 from ttrd3.metrics import METRICS
-from ttrd3.reports.results import BASELINE, RESERVED
+from ttrd3.reports.results import BASELINE
 
 RESULTS, PER_IMAGE = "results.json", "per_image.csv"
 OWN_COLUMNS = ("image", "class", "reference", "method")
-PROTOCOL_OF_TABLES = ("averaging", "metrics")  # the other keys of a protocol describe the run
+PROTOCOL_OF_TABLES = ("averaging", "intervals", "metrics")  # the other keys of a protocol describe the run
 
 MOST = len(string.ascii_uppercase)  # runs in one table: each has a letter
 
@@ -55,6 +55,14 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class SetResult:
+    """What a metric of the whole set (FID) found; None where it could not; and why it must not be quoted as it is."""
+
+    value: float | None
+    warning: str | None
+
+
+@dataclass(frozen=True)
 class Entry:
     """One image: the name of its reference (empty: none) and {method: {metric: value}}."""
 
@@ -72,7 +80,10 @@ class Run:
         averaging: How its means were taken.
         measures: The metrics of single images.
         method: The method beside bicubic.
-        means: {method: {metric: value}} as in results.json, also of metrics that single images do not have (FID).
+        means: {method: {metric: mean}} of them.
+        set_measures: The metrics of the whole set.
+        sets: {method: {metric: result}} of those.
+        lacking: {metric: why it could not be computed and what mends that}.
         entries: What was measured, by image.
     """
 
@@ -82,6 +93,9 @@ class Run:
     measures: dict[str, Measure]
     method: str
     means: dict[str, dict[str, float]]
+    set_measures: dict[str, Measure]
+    sets: dict[str, dict[str, SetResult]]
+    lacking: dict[str, str]
     entries: dict[Key, Entry]
 
     @property
@@ -120,19 +134,18 @@ def read_run(path: Path) -> Run:
     methods = sorted({method for entry in entries.values() for method in entry.values} - {BASELINE})
     if not methods:
         raise DataError(f"{folder / PER_IMAGE}: found no method besides {BASELINE}. Validate again by `ttrd3 val`.")
-    protocol = document["protocol"]
-    numbers = {
-        method: {name: float(value) for name, value in means.items() if isinstance(value, int | float)}
-        for method, means in document.items()
-        if method not in RESERVED and isinstance(means, dict)
-    }
+    protocol, sets = document["protocol"], document["sets"]
+    described = protocol.get("metrics", {})
     return Run(
         folder=folder,
         protocol={name: value for name, value in protocol.items() if name not in PROTOCOL_OF_TABLES},
         averaging=str(protocol.get("averaging", "")),
-        measures={name: _measure(name, protocol.get("metrics", {}).get(name, {})) for name in columns},
+        measures={name: _measure(name, described.get(name, {})) for name in columns},
         method=methods[0],
-        means={method: numbers.get(method, {}) for method in (BASELINE, methods[0])},
+        means={method: document[method] for method in (BASELINE, methods[0]) if method in document},
+        set_measures={name: _measure(name, described.get(name, {})) for name in sets.get(methods[0], {})},
+        sets=sets,
+        lacking=document["lacking"],
         entries=entries,
     )
 
@@ -194,13 +207,18 @@ def _measure(name: str, protocol: dict[str, Any]) -> Measure:
 
 
 def _read_results(path: Path) -> dict[str, Any]:
+    """The content of results.json, with "sets" and "lacking" out of its statistics."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(document["protocol"], dict):
-            raise TypeError("protocol")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _foreign(path, error) from None
-    return document
+        statistics = document.get("statistics", {})
+        sets = {
+            method: {name: SetResult(found["value"], found["warning"]) for name, found in values.items()}
+            for method, values in statistics.get("sets", {}).items()
+        }
+        document["protocol"].get("metrics", {}).keys()
+        return document | {"sets": sets, "lacking": statistics.get("not_available", {})}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _foreign(path, f"{type(error).__name__}: {error}") from None
 
 
 def _read_images(path: Path) -> tuple[list[str], dict[Key, Entry]]:
