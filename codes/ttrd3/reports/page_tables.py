@@ -95,7 +95,9 @@ def beside_the_paper(runs: Mapping[str, Run]) -> str:
     else:
         verdict = "<strong>Comparable:</strong> the same metrics, and bicubic reaches what it reaches in the paper."
     shown = found or next(iter(paper.TABLE))
-    options = "".join(f"<option{' selected' if name == shown else ''}>{name}</option>" for name in paper.TABLE)
+    options = "".join(
+        f'<option value="{name}"{" selected" if name == shown else ""}>{name}</option>' for name in paper.TABLE
+    )
     tables = "".join(
         f'<div data-dataset="{name}"{"" if name == shown else " hidden"}>{_paper_table(runs, name)}</div>'
         for name in paper.TABLE

@@ -44,8 +44,7 @@ function item(index) {
   const node = element("button", { className: "item", type: "button" });
   node.dataset.index = index;
   const thumbnail = element("img", { src: source(index, "lr"), alt: "", loading: "lazy", decoding: "async" });
-  const short = image.name.startsWith(`${image.class}/`) ? image.name.slice(image.class.length + 1) : image.name;
-  const name = element("span", { className: "name", textContent: short, title: image.name });
+  const name = element("span", { className: "name", textContent: shortName(image), title: image.name });
   if (image.class) name.append(element("small", { textContent: image.class }));
   node.append(thumbnail, name);
   if (metric) {
@@ -100,7 +99,8 @@ function startList() {
     ...classes.map((name) => ({ value: `=${name}`, label: named(name), group: "" }))]);
   byId("class-label").hidden = classes.length < 2;
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
-  for (const id of ["filter", "class", "least", "most"]) byId(id).addEventListener("input", drawList);
+  for (const id of ["filter", "least", "most"]) byId(id).addEventListener("input", drawList);
+  byId("class").addEventListener("change", drawList);
   sortSelect.addEventListener("change", () => {
     byId("least").value = byId("most").value = "";
     drawList();

@@ -122,7 +122,7 @@ byId("sharp").addEventListener("click", () => show({ sharp: !state.sharp }));
 drawers.push((changed) => {
   if (changed.has("index")) {
     const image = imageNow();
-    byId("image-name").textContent = image.name;
+    Object.assign(byId("image-name"), { textContent: shortName(image), title: image.name });
     document.documentElement.style.setProperty("--ratio", image.size[0] / image.size[1]);
   }
   for (const side of ["left", "right"]) {

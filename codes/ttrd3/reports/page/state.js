@@ -7,6 +7,8 @@ const drawers = []; // functions called with the names of what changed
 
 const viewOf = (name) => report.views.find((view) => view.name === name);
 const imageNow = () => report.images[state.index];
+// CLASS/NAME without its class, which stands beside it anyway.
+const shortName = (image) => (image.name.startsWith(`${image.class}/`) ? image.name.slice(image.class.length + 1) : image.name);
 const isMap = (name) => viewOf(name).group !== "Images";
 
 function show(changes) {
