@@ -1,6 +1,7 @@
-"""Stack side-by-side pictures of a validation into one figure for the README.
+"""Stack side-by-side pictures of a validation into one figure for the README, or make a screenshot as small as one.
 
 python scripts/make_figure.py --out figures/ucmerced.png runs/ucmerced/validation/STEP/pictures/harbor-*.png
+python scripts/make_figure.py --out figures/report.png screenshot.png
 """
 
 import argparse
@@ -15,7 +16,7 @@ from ttrd3.reports.panels import contact_sheet
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", nargs="+", type=Path, help="pictures that a validation wrote")
+    parser.add_argument("pictures", nargs="+", type=Path, help="pictures that a validation wrote, or a screenshot")
     parser.add_argument("--out", required=True, type=Path, help="the figure, PNG")
     args = parser.parse_args()
     sheet = contact_sheet([np.asarray(Image.open(path).convert("RGB")) for path in args.pictures])

@@ -1,0 +1,152 @@
+"""Finds again what a validation worked on: HR, LR and reference from the data set, SR from the validation folder."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ttrd3.data.images import read_rgb
+from ttrd3.data.streams import ValidationView
+from ttrd3.data.triplets import TripletDataset
+from ttrd3.errors import DataError
+from ttrd3.metrics.psnr import decibels
+from ttrd3.paths import input_path
+from ttrd3.registry import schema_of
+from ttrd3.reports.results import BASELINE
+from ttrd3.reports.runs import RESULTS, Key, Run
+
+SAME_DB = 1e-3  # what PSNR may differ between machines; another picture differs far more
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What belongs to one image of a validation, uint8 (H, W, 3); LR is (H/4, W/4, 3)."""
+
+    lr: np.ndarray
+    up: np.ndarray
+    sr: np.ndarray
+    hr: np.ndarray
+    reference: np.ndarray | None
+    without_reference: np.ndarray | None
+
+
+class Material:
+    """The pictures of a validation, drawn from its data set exactly as validation drew them.
+
+    Args:
+        run: The validation.
+        data: Where its data root lies now; None: where it lay then.
+
+    Raises:
+        DataError: The data or the restored images are not there.
+    """
+
+    def __init__(self, run: Run, data: Path | None = None):
+        self.run = run
+        self.root = input_path(str(run.protocol.get("data", ""))) if data is None else data
+        if not self.root.is_dir() or not str(run.protocol.get("data", "")):
+            raise DataError(
+                f"{run.folder}: its data, {self.root}, is not there, and a report reads HR, LR and references from it. "
+                "Bring it back, or say where it is by --data DIR."
+            )
+        if not (run.folder / "images").is_dir():
+            raise DataError(
+                f"{run.folder}: there are no restored images in it. Validate again with val.save_images=true."
+            )
+        seed = run.protocol.get("seed", 0)
+        dataset = TripletDataset(str(self.root), **_options(run), seed=seed)
+        self._view = ValidationView(dataset, seed=seed)
+        self._index = {(tile.class_name, tile.name): index for index, tile in enumerate(dataset.tiles)}
+        self.twin = without_reference(run)
+
+    def __getitem__(self, key: Key) -> Pictures:
+        """The pictures of one image.
+
+        Raises:
+            DataError: An image is missing or is not the one that was validated.
+        """
+        if key not in self._index:
+            raise self._changed(f"{key[1]} is not in it")
+        sample = self._view[self._index[key]]
+        if sample["reference_name"] != self.run.entries[key].reference:
+            was = self.run.entries[key].reference or "none"
+            raise self._changed(f"the reference of {key[1]} was {was}, now it is {sample['reference_name'] or 'none'}")
+        hr, lr, up, reference = (
+            np.ascontiguousarray(sample[name].permute(1, 2, 0).numpy()) for name in ("hr", "lr", "up", "reference")
+        )
+        self._check(key, up, hr)
+        return Pictures(
+            lr=lr,
+            up=up,
+            sr=_restored(self.run.folder, key, hr.shape),
+            hr=hr,
+            reference=reference if sample["has_reference"] else None,
+            without_reference=None if self.twin is None else _restored(self.twin, key, hr.shape),
+        )
+
+    def _check(self, key: Key, up: np.ndarray, hr: np.ndarray) -> None:
+        """Refuse pictures whose bicubic does not reach the PSNR that validation wrote."""
+        measure = self.run.measures.get("psnr")
+        written = self.run.entries[key].values.get(BASELINE, {}).get("psnr")
+        if measure is None or written is None:
+            return
+        found = decibels(up, hr)
+        if abs(found - written) > SAME_DB:
+            raise self._changed(f"bicubic of {key[1]} had {written:.3f} dB, now it has {found:.3f} dB")
+
+    def _changed(self, what: str) -> DataError:
+        return DataError(
+            f"{self.run.folder}: the data in {self.root} is no longer what was validated: {what}. "
+            "Validate again, or say by --data DIR where the former data is."
+        )
+
+
+def drawing(run: Run) -> dict:
+    """All that decides which pictures, and which references, a validation drew."""
+    kept = {name: value for name, value in _options(run).items() if name != "limit"}
+    return kept | {name: run.protocol.get(name) for name in ("data", "seed")}
+
+
+def _options(run: Run) -> dict:
+    """The options of the data set in a protocol, besides its root."""
+    names = schema_of(TripletDataset).model_fields.keys() - {"root"}
+    return {name: value for name, value in run.protocol.items() if name in names}
+
+
+def without_reference(run: Run) -> Path | None:
+    """The validation beside `run` that differs in having no references, where there is one with its images.
+
+    Its name, up to the words that say which reference was taken, tells that the weights are the same; its protocol
+    that all else is.
+    """
+    if run.protocol.get("reference") in (None, "none"):
+        return None
+    stem = _stem(run.folder.name, run.protocol)
+    for path in sorted(run.folder.parent.glob(f"*/{RESULTS}")):
+        protocol = json.loads(path.read_text(encoding="utf-8")).get("protocol", {})
+        folder = path.parent
+        if (
+            protocol.get("reference") == "none"
+            and _stem(folder.name, protocol) == stem
+            and (folder / "images").is_dir()
+            and all(protocol.get(name) == value for name, value in run.protocol.items() if "reference" not in name)
+        ):
+            return folder
+    return None
+
+
+def _stem(name: str, protocol: dict) -> str:
+    """ "step-00001000" of "step-00001000-val-none-1steps-seed10": weights and step."""
+    return name.partition(f"-{protocol.get('split')}-{protocol.get('reference')}-")[0]
+
+
+def _restored(folder: Path, key: Key, shape: tuple[int, ...]) -> np.ndarray:
+    path = folder / "images" / f"{key[1]}.png"
+    image = read_rgb(path)
+    if image.shape != shape:
+        raise DataError(
+            f"{path}: found {image.shape[1]} x {image.shape[0]} pixels, expected {shape[1]} x {shape[0]} as of its HR. "
+            "Validate again."
+        )
+    return image
