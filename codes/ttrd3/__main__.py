@@ -12,9 +12,11 @@ import logging
 import os
 import re
 import select
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 
 from ttrd3 import __version__
 from ttrd3.errors import UserError
@@ -58,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _general_parser().print_help(sys.stderr)
         return 2
     try:
-        return _run(general, words[at + 1 :])
+        with _termination_cleans_up():
+            return _run(general, words[at + 1 :])
     except (Exception, KeyboardInterrupt) as error:
         explained = _explain(error)
         if explained is None:
@@ -152,6 +155,27 @@ def _parser(**texts: str | None) -> argparse.ArgumentParser:
     volume.add_argument("-v", "--verbose", action="store_true", default=keep, help="tell more (debug messages)")
     volume.add_argument("-q", "--quiet", action="store_true", default=keep, help="tell warnings and errors only")
     return parser
+
+
+@contextlib.contextmanager
+def _termination_cleans_up() -> Iterator[None]:
+    """SIGTERM, which schedulers send, ends a command like Ctrl-C: nothing half-written remains."""
+    owner = os.getpid()
+
+    def terminated(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)  # a forked helper process, which its pool ends
+        os.kill(os.getpid(), number)
+
+    if threading.current_thread() is not threading.main_thread():  # used from a program that has its own handlers
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 @contextlib.contextmanager

@@ -30,11 +30,12 @@ def wait_for(process: subprocess.Popen, folder: Path, pattern: str) -> None:
         time.sleep(0.02)
 
 
-def test_ctrl_c_in_the_middle_of_a_validation(tiny_words, trained):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_a_validation(tiny_words, trained, number):
     former = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     process = start(tiny_words("val", "data.val.crop=null", "data.val.limit=null", "sampling.steps=300"))
     wait_for(process, trained / "validation", ".*.partial")
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.endswith("\nttrd3: interrupted\n")

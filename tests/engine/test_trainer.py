@@ -21,6 +21,7 @@ from ttrd3.engine import checkpoint
 from ttrd3.engine.ema import EMA
 from ttrd3.engine.learning_rate import FLOOR, learning_rate
 from ttrd3.engine.loading import TrainingSamples, batches, training_loader
+from ttrd3.engine.logs import Progress
 from ttrd3.engine.trainer import Trainer
 from ttrd3.environment import ROOT
 from ttrd3.errors import CheckpointError, ConfigError
@@ -295,3 +296,12 @@ def test_ema_follows_the_model_and_warms_up():
         decay = min(0.9, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * n
     assert ema.model.weight.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(caplog, monkeypatch):
+    monkeypatch.setattr("ttrd3.engine.logs.EVERY", 0.0)
+    with caplog.at_level("INFO", "ttrd3"), Progress("validation", 3, "image") as progress:
+        for _ in range(3):
+            progress.update()
+    assert [line.partition(" images")[0] for line in caplog.messages] == ["validation: 1 of 3", "validation: 2 of 3"]
+    assert all(line.endswith("left") for line in caplog.messages)

@@ -19,6 +19,8 @@ from ttrd3.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+EVERY = 60.0  # seconds between lines of progress where there is no terminal
+
 
 class RunLog:
     """Averages what the steps report and writes it every `every` steps.
@@ -151,6 +153,44 @@ class RunLog:
     def _thread_ended(self, ending: threading.ExceptHookArgs) -> None:
         if not isinstance(ending.exc_value, OSError):
             self._hook(ending)
+
+
+class Progress:
+    """A bar on a terminal, else a line a minute: how much of a longer work is done, and the time left.
+
+    Args:
+        what: "validation".
+        total: Pieces of work.
+        unit: What a piece is called.
+        speaks: False: shows nothing, because another process does.
+    """
+
+    def __init__(self, what: str, total: int, unit: str, speaks: bool = True):
+        self.what, self.total, self.unit = what, total, unit
+        terminal = sys.stderr.isatty()
+        self.lines = speaks and not terminal
+        self.bar = tqdm(total=total, desc=what, unit=unit, disable=not (speaks and terminal))
+        self._done = 0
+        self._started = self._told = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def update(self) -> None:
+        """One piece is done."""
+        self.bar.update()
+        self._done += 1
+        now = time.monotonic()
+        if self.lines and self._done < self.total and now - self._told >= EVERY:
+            self._told = now
+            each = (now - self._started) / self._done
+            left = duration(each * (self.total - self._done))
+            logger.info(
+                "%s: %d of %d %ss, %.2f s each, %s left", self.what, self._done, self.total, self.unit, each, left
+            )
 
 
 def _listed(means: dict[str, float]) -> str:

@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ttrd3.data.images import write_png
 from ttrd3.data.triplets import TripletDataset
 from ttrd3.engine.distributed import ALONE, World
 from ttrd3.engine.loading import Batch, ValidationSamples, batches, image, to_device, validation_loader
+from ttrd3.engine.logs import Progress
 from ttrd3.engine.restore import Restorer
 from ttrd3.files import PARTIAL, require_free_space, require_writable
 from ttrd3.metrics import Measuring, Metric
@@ -117,9 +116,8 @@ class Validator:
         samples, loader = self._loader()
         chosen = set(np.linspace(0, len(samples) - 1, min(self.pictures, len(samples))).round().astype(int).tolist())
         share = Share()
-        silent = not (self.world.main and sys.stderr.isatty())
         total = sum(map(len, loader.batch_sampler))
-        with tqdm(total=total, desc="validation", unit="image", disable=silent) as bar:
+        with Progress("validation", total, "image", self.world.main) as progress:
             for numbers, batch in zip(loader.batch_sampler, batches(loader), strict=True):
                 if stop():
                     share.stopped = True
@@ -127,7 +125,7 @@ class Validator:
                 restored = _uint8(self._restore(restorer, batch))
                 for row, number in enumerate(numbers):
                     self._one(share, number, batch, row, restored[row], folder, number in chosen)
-                    bar.update()
+                    progress.update()
         return share
 
     def _together(self, shares: list[Share], protocol: dict) -> Validation:
