@@ -75,7 +75,7 @@ def test_the_result_is_that_of_a_model_with_these_options(weights, tiny):
     """Weights of a learned K, used with a fixed one, are as if they had been made with that."""
     path = weights(LEARNED)
     stored = checkpoint.load(path)
-    model = build_model(tiny(FIXED).model, tiny(FIXED).diffusion).eval()
+    model = build_model(tiny(FIXED).stepper.model, tiny(FIXED).diffusion).eval()
     model.load_state_dict({name: value for name, value in stored.tensors.items() if "k_logits" not in name})
     assert torch.equal(textures(load(path, tiny(FIXED))), textures(model))
 
@@ -121,7 +121,7 @@ def test_a_new_run_may_start_from_them_but_a_run_is_resumed_as_it_was(weights, t
     with caplog.at_level(logging.WARNING, "ttrd3"):
         run = Trainer(tiny(FIXED, f"train.start_from={path}", "train.steps=2"))
     assert any("made with model.transfer.selection=learned, used with fixed" in text for text in caplog.messages)
-    assert torch.equal(run.model.encoder.first.weight, checkpoint.load(path).tensors["encoder.first.weight"])
+    assert torch.equal(run.stepper.model.encoder.first.weight, checkpoint.load(path).tensors["encoder.first.weight"])
     run.run()
     with pytest.raises(CheckpointError, match=r"model.transfer.normalization: 'overlap' in the file, 'released' in"):
         Trainer(tiny(FIXED, "model.transfer.normalization=released", "train.steps=3"))
