@@ -75,7 +75,7 @@ def test_the_result_is_that_of_a_model_with_these_options(weights, tiny):
     """Weights of a learned K, used with a fixed one, are as if they had been made with that."""
     path = weights(LEARNED)
     stored = checkpoint.load(path)
-    model = build_model(tiny(FIXED).stepper.model, tiny(FIXED).diffusion).eval()
+    model = build_model(tiny(FIXED).model, tiny(FIXED).diffusion).eval()
     model.load_state_dict({name: value for name, value in stored.tensors.items() if "k_logits" not in name})
     assert torch.equal(textures(load(path, tiny(FIXED))), textures(model))
 
