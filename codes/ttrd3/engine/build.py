@@ -8,6 +8,7 @@ import torch
 from ttrd3.data.triplets import TripletDataset
 from ttrd3.diffusion.objectives import OBJECTIVES
 from ttrd3.diffusion.process import DiffusionProcess
+from ttrd3.engine.describe import descriptor_of_index
 from ttrd3.engine.options import DiffusionOptions, ModelOptions, Options
 from ttrd3.errors import ConfigError, DeviceError
 from ttrd3.losses import LOSSES
@@ -71,7 +72,15 @@ def build_metrics(options: Options) -> list[Metric]:
     return [METRICS.build(section, f"val.metrics.{number}") for number, section in enumerate(options.val.metrics)]
 
 
-def build_dataset(section: Section, seed: int) -> TripletDataset:
-    """A data set of `data.train` or `data.val`; its root may be relative to the checkout."""
+def build_dataset(section: Section, seed: int, device: torch.device | None = None) -> TripletDataset:
+    """A data set of `data.train` or `data.val`; its root and index may be relative to the checkout.
+
+    References are retrieved with the descriptor that the index was made with, computed on `device` (CPU by default).
+    """
     found = section.model_copy(update={"root": str(input_path(section.root))})
-    return construct(TripletDataset, found, seed=seed)
+    descriptor = None
+    if section.reference == "retrieved" and section.index is not None:
+        path = input_path(section.index)
+        found.index = str(path)
+        descriptor = descriptor_of_index(path, device or torch.device("cpu"))
+    return construct(TripletDataset, found, seed=seed, descriptor=descriptor)

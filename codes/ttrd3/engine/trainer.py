@@ -43,7 +43,7 @@ class Trainer:
         self.options = options
         self.folder = RunFolder(options)
         self.device = build.build_device(options.device)
-        self.data = build.build_dataset(options.data.train, options.seed)
+        self.data = build.build_dataset(options.data.train, options.seed, self.device)
         self.validator = make_validator(options, self.device)
         torch.manual_seed(options.seed)
         self.model = build.build_model(options.model, options.diffusion).to(self.device)
