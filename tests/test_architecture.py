@@ -32,7 +32,7 @@ MAY_IMPORT = {
 }
 
 # Import name -> name on PyPI, where they differ.
-ON_PYPI = {"yaml": "pyyaml", "PIL": "pillow", "skimage": "scikit-image"}
+ON_PYPI = {"faiss": "faiss-cpu", "yaml": "pyyaml", "PIL": "pillow", "skimage": "scikit-image"}
 # Pinned without an import statement of their own: what needs them.
 NEEDED_BY = {"tensorboard": "torch.utils.tensorboard"}
 NEEDED_BY_TESTS = {"ruff": "-m ruff check", "pytest-xdist": "-m pytest -n auto"}  # by this text in scripts/test.sh

@@ -130,7 +130,7 @@ class Index:
         with safe_open(self.path, framework="np") as file:
             stored = file.get_slice("descriptors")
             for start in range(0, len(self.tiles), CHUNK):
-                yield stored[start : start + CHUNK]
+                yield stored[start : min(start + CHUNK, len(self.tiles))]
 
     def name(self, row: int) -> str:
         """Name of tile `row`: its file, and its place there unless it is all there is of the file."""

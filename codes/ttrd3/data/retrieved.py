@@ -91,7 +91,7 @@ def search_tiles(index: Index, tiles: Sequence[Tile], descriptor: Descriptor, to
     for start in range(0, len(tiles), _AT_ONCE):
         part = tiles[start : start + _AT_ONCE]
         queries = np.concatenate([descriptor(_up(tile, index)[None]) for tile in part])
-        guards = [_guard(index, tile) for tile in part]
+        guards = [guard_of(index, tile) for tile in part]
         best[start : start + len(part)] = nearest_usable(searcher, queries, guards, top)
     return best
 
@@ -99,7 +99,7 @@ def search_tiles(index: Index, tiles: Sequence[Tile], descriptor: Descriptor, to
 def nearest_usable(
     searcher: Searcher, queries: np.ndarray, guards: Sequence[Callable[[int], bool]], top: int
 ) -> np.ndarray:
-    """int64 (n, top), the nearest rows for which the query's guard is false, nearest first, -1 where there are fewer."""
+    """int64 (n, top), nearest rows that the query's guard does not refuse, nearest first, -1 where there are fewer."""
     best = np.full((len(queries), top), -1, dtype=np.int64)
     missing, k = np.arange(len(queries)), top + _SPARE
     while len(missing):
@@ -127,8 +127,8 @@ def _up(tile: Tile, index: Index) -> np.ndarray:
     return up
 
 
-def _guard(index: Index, tile: Tile) -> Callable[[int], bool]:
-    """Whether row r of the index must not serve `tile`."""
+def guard_of(index: Index, tile: Tile) -> Callable[[int], bool]:
+    """Tells whether a row of the index must not serve `tile`: is it, is a duplicate of it, or overlaps it."""
     own = tile.fingerprint or fingerprint(read_rgb(tile.hr))
     own_path, root = tile.hr.resolve(), index.root.resolve()
 

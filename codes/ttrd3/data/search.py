@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-# 100 k x 100 k comparisons take minutes on one core; from here on clusters save more than they lose (figures/retrieval.md)
+# Comparing 100 k with 100 k takes minutes on one core; from here on clusters save more than they lose.
 EXACT_UP_TO = 200_000
 _QUERIES = 1024  # at a time
 _TRAINED_ON = 64  # descriptors per cluster that the clusters are found from
