@@ -24,6 +24,7 @@ FORMAT = 1
 MADE_BY = "ttrd3 index"
 CHUNK = 8192  # rows of descriptors in memory at a time
 
+_ABOUT = "ttrd3-index"
 _COLUMNS = ("file", "box", "exact", "perceptual", "structured")
 
 
@@ -127,10 +128,13 @@ class Index:
 
     def descriptors(self) -> Iterator[np.ndarray]:
         """All descriptors in order, float32 (up to CHUNK, width) at a time."""
-        with safe_open(self.path, framework="np") as file:
-            stored = file.get_slice("descriptors")
-            for start in range(0, len(self.tiles), CHUNK):
-                yield stored[start : min(start + CHUNK, len(self.tiles))]
+        try:
+            with safe_open(self.path, framework="np") as file:
+                stored = file.get_slice("descriptors")
+                for start in range(0, len(self.tiles), CHUNK):
+                    yield stored[start : min(start + CHUNK, len(self.tiles))]
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{self.path}: was replaced while it was read ({error}). Start again.") from None
 
     def name(self, row: int) -> str:
         """Name of tile `row`: its file, and its place there unless it is all there is of the file."""
@@ -156,15 +160,16 @@ def write_index(path: Path, header: Header, files: list[LibraryFile], tiles: Til
     arrays |= {"files": np.frombuffer(table, dtype=np.uint8), "descriptors": descriptors.astype(np.float32, copy=False)}
     about = {
         "made_by": MADE_BY,
-        "format": str(FORMAT),
-        "header": json.dumps(asdict(header), ensure_ascii=False),
+        "format": FORMAT,
+        "header": asdict(header),
         "sha256": _digest((name, [arrays[name]]) for name in sorted(arrays)),
     }
     with replacing(path) as temporary:
         temporary.touch()
         permissions = temporary.stat().st_mode  # safetensors would make the file private
         try:
-            save_file(arrays, temporary, about)
+            # As one text, because safetensors keeps no order between several.
+            save_file(arrays, temporary, {_ABOUT: json.dumps(about, ensure_ascii=False)})
         except SafetensorError as error:  # its word for a full disk
             raise OSError(str(error)) from error
         temporary.chmod(permissions)
@@ -176,7 +181,7 @@ def read_header(path: Path) -> Header:
     Raises:
         DataError: Missing, damaged, or not written by `ttrd3 index`.
     """
-    return _read(path, lambda file: _header(path, file.metadata() or {}))
+    return _read(path, lambda file: _header(path, _about(file)))
 
 
 def read_index(path: Path) -> Index:
@@ -187,7 +192,8 @@ def read_index(path: Path) -> Index:
     """
 
     def read(file: Any) -> Index:
-        header = _header(path, file.metadata() or {})
+        about = _about(file)
+        header = _header(path, about)
         tiles = Tiles(**{column: file.get_tensor(column) for column in _COLUMNS})
         table = file.get_tensor("files")
         rows, width = file.get_slice("descriptors").get_shape()
@@ -197,7 +203,7 @@ def read_index(path: Path) -> Index:
         index = Index(path, header, files, tiles, width)
         content: dict[str, Any] = {column: [getattr(tiles, column)] for column in _COLUMNS}
         content |= {"files": [table], "descriptors": index.descriptors()}
-        if rows != len(tiles) or _digest(sorted(content.items())) != file.metadata()["sha256"]:
+        if rows != len(tiles) or _digest(sorted(content.items())) != about["sha256"]:
             raise ValueError("its checksum is another")
         return index
 
@@ -217,14 +223,18 @@ def _read(path: Path, read: Any) -> Any:
         ) from None
 
 
-def _header(path: Path, about: dict[str, str]) -> Header:
+def _about(file: Any) -> dict[str, Any]:
+    return json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
+
+
+def _header(path: Path, about: dict[str, Any]) -> Header:
     if about.get("made_by") != MADE_BY:
         raise DataError(f"{path}: a safetensors file of another program, expected one that `ttrd3 index` wrote.")
-    if about["format"] != str(FORMAT):
+    if about["format"] != FORMAT:
         raise DataError(
             f"{path}: found format {about['format']}, expected {FORMAT}. Delete it and run `ttrd3 index` again."
         )
-    return Header(**json.loads(about["header"]))
+    return Header(**about["header"])
 
 
 def _digest(content: Any) -> str:
