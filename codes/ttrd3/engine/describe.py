@@ -38,7 +38,7 @@ class EncoderDescriptor:
     @torch.inference_mode()
     def __call__(self, up: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3), H and W multiples of 4 -> float32 (N, 2 (C1 + C2 + C3))."""
-        images = torch.from_numpy(up).to(self.device).permute(0, 3, 1, 2).float() / 255
+        images = torch.tensor(up, device=self.device).permute(0, 3, 1, 2).float() / 255
         # An image at a time: its descriptor must not depend on the others of a batch, not even in the last bit.
         return np.stack([self._one(image[None]) for image in images])
 
