@@ -65,10 +65,12 @@ def test_every_tile_is_described_from_its_degraded_pixels(library, tmp_path):
 def test_the_same_content_gives_the_same_bytes_whatever_the_workers_and_the_way(library, tmp_path):
     index(library, tmp_path / "one.index")
     index(library, tmp_path / "two.index", workers=2)
-    late = save(library / "b.png", picture(9))
+    save(library / "b.png", picture(9))
+    first = (library / "a b" / "tile one.png").rename(tmp_path / "aside.png")
     index(library, tmp_path / "three.index")
-    late.unlink()
-    index(library, tmp_path / "three.index")
+    (library / "b.png").unlink()
+    first.rename(library / "a b" / "tile one.png")
+    assert counts(index(library, tmp_path / "three.index")) == (1, 0, 3, 1)
     assert (tmp_path / "one.index").read_bytes() == (tmp_path / "two.index").read_bytes()
     assert (tmp_path / "one.index").read_bytes() == (tmp_path / "three.index").read_bytes()
 

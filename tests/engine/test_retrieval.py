@@ -78,6 +78,12 @@ def test_validation_gets_the_best_whatever_the_seed(tiny, library):
         assert names(seed).items() <= everything.items()
 
 
+def test_a_relative_index_is_found_from_any_folder(tiny, library, monkeypatch):
+    section = tiny(*retrieved(library.name), f"data.val.root={NEON}").data.val
+    monkeypatch.setattr("ttrd3.paths.ROOT", library.parent)
+    assert build_dataset(section, 0).sample(0, np.random.default_rng(0))["has_reference"]
+
+
 def test_the_encoders_descriptor_is_the_moments_of_its_features(weights, tiny):
     descriptor = EncoderDescriptor(weights, CPU)
     tiles = [degrade(read_rgb(path)) for path in sorted((NEON / "val" / "hr").rglob("*.png"))[:2]]

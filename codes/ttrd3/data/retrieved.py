@@ -130,13 +130,10 @@ def _up(tile: Tile, index: Index) -> np.ndarray:
 def guard_of(index: Index, tile: Tile) -> Callable[[int], bool]:
     """Tells whether a row of the index must not serve `tile`: is it, is a duplicate of it, or overlaps it."""
     own = tile.fingerprint or fingerprint(read_rgb(tile.hr))
-    own_path, root = tile.hr.resolve(), index.root.resolve()
 
     def refused(row: int) -> bool:
         file = index.files[index.tiles.file[row]]
         if are_duplicates(own, index.tiles.fingerprint(row)):
-            return True
-        if root / file.name == own_path:
             return True
         box = file.in_source(index.tiles.window(row))
         return tile.source is not None and same_source(tile.source[0], file.source) and _overlap(tile.source[1], box)
