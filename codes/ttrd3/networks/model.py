@@ -42,7 +42,8 @@ class TTRD3(nn.Module):
 
         Args:
             up: (N, 3, H, W) in [0, 1], LR enlarged by bicubic.
-            reference: (N, 3, H', W') in [0, 1], or None for none at all.
+            reference: (N, 3, H', W') in [0, 1], or (N, R, 3, H', W') for R references of each image, or None for
+                none at all.
             degraded: `reference` reduced to 1/4 and enlarged again.
             has_reference: (N,) bool; where false the textures are zeros whatever `reference` holds.
 
@@ -56,9 +57,12 @@ class TTRD3(nn.Module):
         if reference is None:
             n, _, h, w = up.shape
             return [up.new_zeros(n, c, h // s, w // s) for c, s in zip(self.encoder.widths, (1, 2, 4), strict=True)]
+        if reference.dim() == 5:
+            reference, degraded = reference.flatten(0, 1), degraded.flatten(0, 1)  # (N R, 3, H', W')
         self._check_size(reference, "reference")
-        if up.shape == reference.shape:  # one pass of three times the batch keeps the hardware busier than three
-            features = [level.chunk(3) for level in self.encoder(torch.cat([up, reference, degraded]))]
+        if up.shape[1:] == reference.shape[1:]:  # one pass of the whole batch keeps the hardware busier than three
+            sizes = [len(up), len(reference), len(degraded)]
+            features = [level.split(sizes) for level in self.encoder(torch.cat([up, reference, degraded]))]
             lr, ref, ref_degraded = ([level[part] for level in features] for part in range(3))
         else:
             lr, ref, ref_degraded = self.encoder(up), self.encoder(reference), self.encoder(degraded)

@@ -13,8 +13,8 @@ def transfer(reference: Tensor, index: Tensor, weights: Tensor, grid: tuple[int,
     q(p) + o of the K matches q. One `embedding_bag` sums all 9 K of them without unfolding a patch.
 
     Args:
-        reference: (N, C, s H', s W') features.
-        index: (N, H W, K) positions q in the H' x W' grid of reference blocks.
+        reference: (N R, C, s H', s W') features of R references for each of the N images, those of one image together.
+        index: (N, H W, K) positions q in the R grids H' x W' of reference blocks, one grid after the other.
         weights: (N, H W, K).
         grid: (H, W) of the LR positions.
         s: Size of a block: 1, 2, 4 at levels 3, 2, 1.
@@ -22,16 +22,17 @@ def transfer(reference: Tensor, index: Tensor, weights: Tensor, grid: tuple[int,
     Returns:
         (N, C, s H, s W).
     """
-    n = len(reference)
+    n = len(index)
     height, width = grid
     blocks = F.pixel_unshuffle(reference, s)  # (N, C s s, H', W')
     rows, columns = blocks.shape[2:]
-    table = blocks.permute(0, 2, 3, 1).reshape(n * rows * columns, -1)
+    table = blocks.permute(0, 2, 3, 1).reshape(len(reference) * rows * columns, -1)
     nowhere = len(table)  # a last row of zeros: what lies outside the reference or the grid
     table = torch.cat([table, table.new_zeros(1, table.shape[1])])
 
-    image = torch.arange(n, device=index.device).view(n, 1, 1, 1) * (rows * columns)
-    row = (index // columns).view(n, height, width, -1)
+    image = torch.arange(n, device=index.device).view(n, 1, 1) * (len(reference) // n)
+    image = (image + index // (rows * columns)).view(n, height, width, -1) * (rows * columns)
+    row = (index % (rows * columns) // columns).view(n, height, width, -1)
     column = (index % columns).view(n, height, width, -1)
     weights = weights.reshape(n, height, width, -1)
     bags, bag_weights = [], []
