@@ -16,7 +16,7 @@ from ttrd3.data.descriptors import Descriptor, StatisticsDescriptor
 from ttrd3.data.images import Reader, read_rgb
 from ttrd3.data.layout import Tile, find_tiles, has_split, require_scale
 from ttrd3.data.pixels import CachedImages
-from ttrd3.data.references import SameClassReferences
+from ttrd3.data.references import DrawnReferences
 from ttrd3.data.retrieved import RetrievedReferences
 from ttrd3.errors import ConfigError, DataError
 from ttrd3.registry import PositiveInt, Probability
@@ -32,9 +32,10 @@ class TripletDataset:
     Options:
         root: Folder that `ttrd3 prepare` made, or one in the layout that the authors published.
         split: Which part of it: train, val, test or ref.
-        reference: same_class draws an image of the same scene class, paired takes the one that belongs to the image,
-            retrieved takes those of an indexed library that look most like its LR, none leaves references out.
-        reference_split: Where same_class references come from; auto takes ref where the folder has it, else train.
+        reference: same_class draws an image of the same scene class, random of any (a control), paired takes the one
+            that belongs to the image, retrieved those of an indexed library that look most like its LR; none: without.
+        reference_split: Where same_class and random references come from; auto takes ref where the folder has it, else
+            train.
         index: Index of the library that retrieved references come from, made by `ttrd3 index`.
         top: Among how many of the most alike retrieved references is drawn anew each time; 1 always takes the best.
         references: How many retrieved references an image has at once (top counts at least as many); the texture net
@@ -51,7 +52,7 @@ class TripletDataset:
         self,
         root: str,
         split: Literal["train", "val", "test", "ref"],
-        reference: Literal["same_class", "paired", "retrieved", "none"] = "same_class",
+        reference: Literal["same_class", "random", "paired", "retrieved", "none"] = "same_class",
         reference_split: Literal["auto", "train", "ref"] = "auto",
         index: str | None = None,
         top: PositiveInt = 1,
@@ -83,10 +84,10 @@ class TripletDataset:
             )
         if reference == "paired":
             self._require_paired()
-        elif reference == "same_class":
+        elif reference in ("same_class", "random"):
             origin = _reference_split(self.root, reference_split)
             used[origin] = find_tiles(self.root, origin, need_lr=False)
-            self.pool = SameClassReferences(used[origin], origin=f"{self.root}/{origin}")
+            self.pool = DrawnReferences(used[origin], origin=f"{self.root}/{origin}", any_class=reference == "random")
             self.pool.require_for(self.tiles)
         elif reference == "retrieved":
             self.retrieved = _retrieved(index, self.tiles, descriptor, top, references)
