@@ -15,8 +15,7 @@ class WeightStandardizedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H, W)."""
-        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
-        weight = (self.weight - mean) * torch.rsqrt(variance + 1e-5)
+        weight = F.layer_norm(self.weight, self.weight.shape[1:], eps=1e-5)
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
