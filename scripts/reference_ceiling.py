@@ -1,4 +1,4 @@
-"""What references could bring to given weights at most: the HR image itself as its reference, beside none and usual ones.
+"""What references could bring to given weights at most: the HR image itself as its reference, beside none and the like.
 
 A model that uses references must gain much from a reference that holds the answer. Where even that changes next to
 nothing, the textures are ignored, and no choice of references can help. Prints a Markdown table: PSNR, and the mean
