@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def read_header(path: Path) -> Header:
         return Header(dataset.width, dataset.height, tuple(dataset.dtypes), colours, declared)
 
 
-def read_bands(path: Path, bands: Bands, boxes: Sequence[Box]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def read_bands(path: Path, bands: Bands, boxes: Sequence[Box]) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
     """The windows (left, top, right, bottom) of three bands in turn.
 
     Returns:

@@ -1,11 +1,14 @@
 """Cuts one source image into HR tiles on a grid and makes their LR: the work of one process of `ttrd3 prepare`."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+import rasterio
 
 from ttrd3.data.degrade import lr_from_hr
 from ttrd3.data.hashes import fingerprint
@@ -107,6 +110,9 @@ def cut(job: Job) -> Outcome:
         rows = [_row(job, tile, box) for tile, box in job.tiles.items() if tile not in left_out]
         return Outcome(job, rows, len(left_out))
     except DataError as error:
+        for tile in job.tiles:  # of an image that is read in windows some may be there already
+            for path in [*job.paths(tile).values(), job.mask_path(tile)]:
+                path.unlink(missing_ok=True)
         return Outcome(job, problem=str(error))
 
 
@@ -116,18 +122,21 @@ def _write(job: Job, tiles: list[str]) -> set[str]:
         return set()
     left_out = set()
     boxes = [job.tiles[tile] for tile in tiles]
-    images = _windows(job.source.path, job.radiometry, boxes, job.convert)
-    references: Iterator[Window] = repeat((None, None))
-    if job.source.reference is not None:
-        references = _windows(job.source.reference, job.reference_radiometry, boxes, job.convert)
-    for tile, (hr, there), (reference, reference_there) in zip(tiles, images, references, strict=False):
-        valid = None if there is None or there.all() else untouched(there)
-        whole_reference = reference_there is None or reference_there.all()
-        enough = valid is None or (1 - there.mean() <= job.max_nodata and is_measurable(valid))
-        if not enough or not whole_reference:
-            left_out.add(tile)
-        else:
-            _write_tile(job, tile, hr if valid is None else filled(hr, there), reference, valid)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(rasterio.Env())  # a frame for those of the two readers, which may end in any order
+        images = stack.enter_context(closing(_windows(job.source.path, job.radiometry, boxes, job.convert)))
+        references: Iterator[Window] = repeat((None, None))
+        if job.source.reference is not None:
+            references = _windows(job.source.reference, job.reference_radiometry, boxes, job.convert)
+            stack.enter_context(closing(references))
+        for tile, (hr, there), (reference, reference_there) in zip(tiles, images, references, strict=False):
+            valid = None if there is None or there.all() else untouched(there)
+            whole_reference = reference_there is None or reference_there.all()
+            enough = valid is None or (1 - there.mean() <= job.max_nodata and is_measurable(valid))
+            if enough and whole_reference:
+                _write_tile(job, tile, hr if valid is None else filled(hr, there), reference, valid)
+            else:
+                left_out.add(tile)
     return left_out
 
 
@@ -141,15 +150,18 @@ def _write_tile(job: Job, tile: str, hr: np.ndarray, reference: np.ndarray | Non
     write_png(paths["hr"], hr)  # last: where it is, the others are
 
 
-def _windows(path: Path, radiometry: Radiometry | None, boxes: list[Box], convert: bool) -> Iterator[Window]:
+def _windows(
+    path: Path, radiometry: Radiometry | None, boxes: list[Box], convert: bool
+) -> Generator[Window, None, None]:
     """The windows of an image in turn, uint8 (H, W, 3), and where they have data, (H, W); None for everywhere."""
     if radiometry is None:
         image = read_rgb(path, convert=convert)
         for left, top, right, bottom in boxes:
             yield image[top:bottom, left:right], None
         return
-    for values, there in read_bands(path, radiometry.bands, boxes):
-        yield radiometry.to_8bit(values), there
+    with closing(read_bands(path, radiometry.bands, boxes)) as windows:
+        for values, there in windows:
+            yield radiometry.to_8bit(values), there
 
 
 def _row(job: Job, tile: str, box: Box) -> TileRow:
