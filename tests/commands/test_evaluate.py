@@ -164,3 +164,29 @@ def test_images_that_cannot_be_used_are_named(sharp, tmp_path, capsys):
         Image.fromarray(np.zeros((5, 9, 3), np.uint8)).save(tmp_path / folder / "x.png")
     assert evaluate("--sr", tmp_path / "small", "--hr", tmp_path / "truth", "--metrics", "ssim") == 2
     assert f"{tmp_path / 'truth/x.png'}: an image of 9 x 5 is too small" in capsys.readouterr().err
+
+
+def test_masked_pixels_do_not_count(sharp, tmp_path, capsys):
+    name = sorted((VAL / "hr").rglob("*.png"))[0].relative_to(VAL / "hr")
+    mask = np.full((256, 256), 255, np.uint8)
+    mask[:100, :80] = 0
+    (tmp_path / "mask" / name).parent.mkdir(parents=True)
+    Image.fromarray(mask).save(tmp_path / "mask" / name)
+    words = ["--sr", sharp, "--hr", VAL / "hr", "--metrics", "psnr"]
+    values = {}
+    for more in ([], ["--mask", tmp_path / "mask"]):
+        assert evaluate(*words, *more, "--out", tmp_path / "out") == 0
+        rows = csv.DictReader((tmp_path / "out/per_image.csv").open())
+        values[len(more)] = {row["image"]: float(row["psnr"]) for row in rows}
+    assert "masked in 1 images (psnr: valid pixels)" in " ".join(capsys.readouterr().out.split())
+    changed = {image for image, value in values[0].items() if values[2][image] != value}
+    assert changed == {str(name.with_suffix(""))}
+    hr, sr = (np.asarray(Image.open(folder / name))[mask > 0] for folder in (VAL / "hr", sharp))
+    assert values[2][changed.pop()] == pytest.approx(peak_signal_noise_ratio(hr, sr, data_range=255), rel=1e-9)
+
+    Image.fromarray(mask[:8]).save(tmp_path / "mask" / name)
+    assert evaluate(*words, "--mask", tmp_path / "mask") == 2
+    assert "found 256 x 8 pixels, expected the 256 x 256 of" in capsys.readouterr().err
+    (tmp_path / "mask" / name).rename(tmp_path / "mask" / "other.png")
+    assert evaluate(*words, "--mask", tmp_path / "mask") == 2
+    assert "1 masks belong to no image of --hr: other" in capsys.readouterr().err

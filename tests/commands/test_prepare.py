@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.rasters import write_raster
 from PIL import Image
 
 from ttrd3.__main__ import main
@@ -148,6 +149,10 @@ def test_prints_counts_and_the_lines_for_the_options(raw, tmp_path, capsys):
         (["--tile", "30"], "--tile: found 30"),
         (["--val-list", "absent.txt"], "--val-list: absent.txt cannot be read"),
         (["--paired"], "no hr/ and ref/ folders"),
+        (["--bands", "4,3"], "--bands: found '4,3', expected the numbers of the red, green and blue band"),
+        (["--scale", "divide:0"], "--scale: found 'divide:0', expected none, divide:N"),
+        (["--max-nodata", "50"], "--max-nodata: found 50, expected a share"),
+        (["--scale", "divide:10000"], "image000.png: not a TIFF, but --bands and --scale say how TIFFs are read"),
     ],
 )
 def test_mistakes_are_one_message_and_exit_code_2(raw, tmp_path, capsys, more, text):
@@ -158,6 +163,22 @@ def test_mistakes_are_one_message_and_exit_code_2(raw, tmp_path, capsys, more, t
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_tells_what_became_of_values_and_of_nodata(tmp_path, capsys):
+    image = np.random.default_rng(0).integers(1, 4001, (192, 384, 4), dtype=np.uint16)
+    image[:, :192, 1] = 0
+    image[:60, :60] = 0
+    write_raster(tmp_path / "raw/a.tif", image, nodata=0)
+    command = words(tmp_path / "raw", tmp_path / "out", "--tile", "192", "--workers", "1", "--val", "0", "--test", "0")
+    assert main([*command, "--bands", "4,3,1", "--scale", "divide:3000"]) == 0
+    out = capsys.readouterr().out
+    told = re.search(
+        r"hr: bands 4, 3, 1, values 0..3000, 0..3000, 0..3000 -> 0..255; clipped 0.00% below, (.*)% above", out
+    )
+    assert float(told.group(1)) == pytest.approx(25, abs=1)
+    assert "pixels without data: 1 tiles have a mask, 0 tiles left out (--max-nodata)" in out
+
+
 def test_help_is_complete(capsys):
     with pytest.raises(SystemExit) as end:
         main(["prepare", "--help"])
@@ -165,6 +186,6 @@ def test_help_is_complete(capsys):
     text = capsys.readouterr().out
     assert set(re.findall(r"^  --([a-z-]+)", text, re.MULTILINE)) == {
         *("source", "out", "tile", "stride", "val", "test", "ref", "val-list", "test-list", "ref-list"),
-        *("paired", "skip-bad", "convert", "workers", "overwrite"),
+        *("paired", "skip-bad", "convert", "bands", "scale", "max-nodata", "workers", "overwrite"),
     }
     assert "ttrd3 prepare --source AID --out data/AID" in text

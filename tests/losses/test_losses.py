@@ -154,3 +154,72 @@ def test_options_of_losses_are_checked():
         LOSSES.build({"type": "l1", "of": "x0"}, "losses.0")
     with pytest.raises(ConfigError, match="weight"):
         LOSSES.build({"type": "posterior", "weight": -1.0}, "losses.0")
+
+
+LOSSES_OF_A_STEP = [
+    {"type": "l1", "of": "residual"},
+    {"type": "l2", "of": "noise"},
+    {"type": "posterior"},
+    {"type": "perceptual", "trunk": "squeezenet"},
+]
+
+
+@pytest.fixture(params=LOSSES_OF_A_STEP, ids=lambda options: options["type"])
+def any_loss(request, squeezenet_file):
+    file = {"file": str(squeezenet_file)} if request.param["type"] == "perceptual" else {}
+    return LOSSES.build(request.param | file, "losses.0")
+
+
+def some_valid(n=2, size=32):
+    valid = torch.rand(n, 1, size, size) > 0.3
+    valid[0, :, :16] = False
+    return valid
+
+
+def predictions(s):
+    return [*s.outputs.values(), s.posterior]
+
+
+def test_what_is_predicted_without_data_neither_counts_nor_has_a_gradient(any_loss):
+    s, valid = step(), some_valid()
+    for prediction in predictions(s):
+        prediction.requires_grad_()
+    value = any_loss(s.masked(valid))
+    value.backward()
+    gradients = [prediction.grad for prediction in predictions(s) if prediction.grad is not None]
+    assert len(gradients) == 1  # of what this loss looks at
+    assert not gradients[0][~valid.expand_as(gradients[0])].any()
+    assert gradients[0][valid.expand_as(gradients[0])].abs().sum() > 0
+    with torch.no_grad():
+        for prediction in predictions(s):
+            prediction[~valid.expand_as(prediction)] += 100
+        assert any_loss(s.masked(valid)) == value
+
+
+def test_without_masked_pixels_nothing_changes(any_loss):
+    s = step()
+    assert any_loss(s.masked(torch.ones(2, 1, 32, 32, dtype=torch.bool))) == any_loss(s)
+
+
+def test_a_masked_term_is_the_sum_over_valid_pixels_by_all_pixels():
+    s, valid = step(), some_valid()
+    difference = (s.outputs["residual"] - s.targets["residual"]).abs()
+    expected = difference[valid.expand_as(difference)].sum() / difference.numel()
+    loss = LOSSES.build({"type": "l1", "of": "residual"}, "losses.0")
+    torch.testing.assert_close(loss(s.masked(valid)), expected)
+
+
+def test_two_processes_of_one_image_average_to_one_of_two(any_loss):
+    """However unevenly the data are spread over the images."""
+    s, valid = step(), some_valid()
+    assert 0.2 < valid[0].float().mean() < 0.5 < valid[1].float().mean()
+
+    def share(row):
+        part = slice(row, row + 1)
+        cut = Step(
+            {k: v[part] for k, v in s.outputs.items()}, {k: v[part] for k, v in s.targets.items()},
+            s.posterior[part], s.posterior_target[part],
+        )  # fmt: skip
+        return any_loss(cut.masked(valid[part]))
+
+    torch.testing.assert_close((share(0) + share(1)) / 2, any_loss(s.masked(valid)), rtol=1e-5, atol=1e-7)

@@ -22,6 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--hr", type=Path, required=True, metavar="DIR", help="their truths, of the same size")
     add("--lr", type=Path, metavar="DIR", help="the low-resolution images: adds bicubic and tells the scale")
     add("--against", type=Path, metavar="DIR", help="a second method's images: differences and paired tests are to it")
+    add(
+        "--mask",
+        type=Path,
+        metavar="DIR",
+        help="masks of prepared TIFFs (SPLIT/mask): where they are 0, nothing counts",
+    )
     add("--out", type=Path, metavar="DIR", help="where to write results.json, per_image.csv and results.md")
     add(
         "--metrics",
@@ -44,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     sections = None if args.metrics is None else [parse_metric(word) for word in args.metrics]
     if args.out is not None:
         require_writable(args.out, "--out")
-    found = evaluate(folders, sections, device=build_device(args.device), subset=args.subset)
+    found = evaluate(folders, sections, masks=args.mask, device=build_device(args.device), subset=args.subset)
     print(found.results.table(found.protocol), end="")
     if args.out is not None:
         found.results.write(args.out, found.protocol)

@@ -1,9 +1,13 @@
 """Make a prepared data folder: HR tiles, their bicubic x1/4 LR, splits, a manifest with counts and checksums.
 
-Sources (JPEG, PNG, TIFF, WebP; 8-bit RGB):
+Sources (JPEG, PNG, TIFF, WebP; 8-bit RGB; TIFFs of any depth and number of bands with --bands and --scale):
   SOURCE/CLASS/NAME           class folders, as of AID, UC Merced, NWPU-RESISC45, RSD46-WHU
   SOURCE/NAME                 a bare folder of images, class "images"
   SOURCE/{hr,ref}/NAME        the same places twice, for `reference: paired` (CLASS/NAME in both works too)
+
+With one of these two, pixels without data (nodata value, mask, NaN) are filled with their nearest neighbour and masked
+out to where LR could have seen them, in SPLIT/mask/CLASS/NAME.png: losses and metrics leave them out, and such tiles
+serve as no reference. 8-bit RGB TIFFs need --scale none for it.
 
 The same command again resumes after an interruption and does nothing once finished.
 
@@ -11,6 +15,8 @@ Examples:
   ttrd3 prepare --source AID --out data/AID
   ttrd3 prepare --source RRSSRD/train --out data/RRSSRD --tile 480 --val 0.1 --test 0
   ttrd3 prepare --source UCMerced_LandUse/Images --out data/UCMerced --skip-bad
+  ttrd3 prepare --source sentinel2 --out data/s2 --bands 4,3,2 --scale divide:10000
+  ttrd3 prepare --source aerial16 --out data/aerial --bands 1,2,3 --scale percentiles:2,98
 """
 
 import argparse
@@ -20,6 +26,7 @@ from typing import Any
 from ttrd3.data.manifest import MANIFEST, SPLITS, TILES
 from ttrd3.data.plan import PrepareOptions
 from ttrd3.data.prepare import prepare
+from ttrd3.data.radiometry import parse_bands
 from ttrd3.data.splits import DRAWN, read_list
 from ttrd3.environment import cores
 from ttrd3.errors import UserError
@@ -44,6 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--paired", action="store_true", help="insist on paired hr/ and ref/ (which are recognised anyway)")
     add("--skip-bad", action="store_true", help="leave out images that cannot be used, listed in the manifest")
     add("--convert", action="store_true", help="turn grey, palette and fully opaque RGBA images into RGB, no loss")
+    add("--bands", metavar="R,G,B", help="bands of TIFFs that become red, green, blue, counted from 1, as 4,3,2")
+    add(
+        "--scale",
+        metavar="HOW",
+        help="how values of TIFFs become 8 bits: none (they are); divide:N, [0, N] -> [0, 255]; percentiles:LOW,HIGH "
+        "of the whole data set, one range a band. Implausible declarations are refused",
+    )
+    add(
+        "--max-nodata",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="TIFF tiles with a larger share of pixels without data are left out (0.5)",
+    )
     add("--workers", type=int, default=cores(), metavar="N", help="processes (all cores)")
     add("--overwrite", action="store_true", help="delete what prepare made in OUT before, and start anew")
 
@@ -59,6 +80,9 @@ def run(args: argparse.Namespace) -> int:
         paired=args.paired,
         skip_bad=args.skip_bad,
         convert=args.convert,
+        bands=None if args.bands is None else parse_bands(args.bands),
+        scale=args.scale,
+        max_nodata=args.max_nodata,
     )
     if args.workers < 1:
         raise UserError(f"--workers: found {args.workers}, expected at least 1. Leave it out for all cores.")
@@ -92,7 +116,26 @@ def _findings(out: Path, manifest: dict[str, Any]) -> str:
         if manifest[key]
     ]
     listed = f"{'; '.join(lines)}: listed in {out / MANIFEST}\n" if lines else ""
-    return f"{listed}checksums: {out / TILES}\n"
+    return f"{listed}{_radiometry(manifest)}checksums: {out / TILES}\n"
+
+
+def _radiometry(manifest: dict[str, Any]) -> str:
+    """What became of values and of pixels without data, a line each; empty for plain 8-bit RGB."""
+    lines = []
+    for kind, told in manifest.get("radiometry", {}).items():
+        if told is None:
+            continue
+        bands = ", ".join(map(str, told["bands"]))
+        if told["ranges"] is None:
+            lines.append(f"{kind}: bands {bands}, 8-bit values as they are")
+            continue
+        ranges = ", ".join(f"{low:g}..{high:g}" for low, high in told["ranges"])
+        below, above = told["clipped"]["below"], told["clipped"]["above"]
+        lines.append(f"{kind}: bands {bands}, values {ranges} -> 0..255; clipped {below:.2%} below, {above:.2%} above")
+    if nodata := manifest.get("nodata"):
+        masked, left_out = nodata["tiles_masked"], nodata["tiles_left_out"]
+        lines.append(f"pixels without data: {masked} tiles have a mask, {left_out} tiles left out (--max-nodata)")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _option_lines(out: Path, manifest: dict[str, Any]) -> str:

@@ -69,6 +69,30 @@ def match_folders(folders: dict[str, Path], *, subset: bool = False) -> tuple[li
     return matches, next(iter(scales), None)
 
 
+def match_masks(folder: Path, matches: list[Match], *, subset: bool = False) -> dict[str, Path]:
+    """The masks of `folder` by the scene's name; a scene without a mask has data everywhere.
+
+    Raises:
+        DataError: A missing or empty folder, a mask that belongs to no scene (unless `subset`), or of another size.
+    """
+    masks = _images("mask", folder)
+    scenes = {match.name: match for match in matches}
+    if not subset and (extra := masks.keys() - scenes.keys()):
+        raise DataError(
+            f"--mask {folder}: {len(extra)} masks belong to no image of --hr: {some(extra)}. Give the folder that "
+            "belongs to it: the same relative paths."
+        )
+    found = {name: path for name, path in masks.items() if name in scenes}
+    for name, path in found.items():
+        hr = scenes[name].paths["hr"]
+        if (size := read_size(path)) != (expected := read_size(hr)):
+            raise DataError(
+                f"{path}: found {size[0]} x {size[1]} pixels, expected the {expected[0]} x {expected[1]} of {hr}. "
+                "Give the masks of these images."
+            )
+    return found
+
+
 def _images(role: str, folder: Path) -> dict[str, Path]:
     """Relative path without suffix -> file, of all images below `folder`."""
     if not folder.is_dir():

@@ -76,8 +76,24 @@ def read_size(path: Path) -> tuple[int, int]:
         return image.size
 
 
+def read_mask(path: Path) -> np.ndarray:
+    """Read a mask that `ttrd3 prepare` wrote: bool (H, W), true where there is data.
+
+    Raises:
+        DataError: Missing, damaged, or not 8-bit grey of 0 and 255 alone; names the file.
+    """
+    with _opened(path) as image:
+        found = np.asarray(image)
+        if image.mode != "L" or not np.isin(found, (0, 255)).all():
+            raise DataError(
+                f"{path}: found {_WORDS.get(image.mode, image.mode)}, expected a mask, 8-bit grey of 0 (no data) and "
+                "255. Prepare the data again with --overwrite."
+            )
+        return found == 255
+
+
 def write_png(path: Path, array: np.ndarray) -> None:
-    """Write uint8 (H, W, 3) as an RGB PNG, whole or not at all.
+    """Write uint8 (H, W, 3) as an RGB PNG, or (H, W) as a grey one, whole or not at all.
 
     Raises:
         UserError: The folder cannot be written or is full.

@@ -1,6 +1,7 @@
 """Finds the tiles of a prepared folder: ours, or the authors' published layout as it is.
 
-Ours:      ROOT/SPLIT/{hr,lr}/CLASS/NAME.png, paired references in ROOT/SPLIT/ref/CLASS/NAME.png, manifest, tiles.csv
+Ours:      ROOT/SPLIT/{hr,lr}/CLASS/NAME.png, paired references in ROOT/SPLIT/ref/CLASS/NAME.png, manifest, tiles.csv;
+           where a tile has pixels without data, ROOT/SPLIT/mask/CLASS/NAME.png
 Authors':  ROOT/SPLIT/{hr_256,lr_64,sr_64_256}/NAME.png, flat; the class is the name up to its number
 """
 
@@ -30,6 +31,7 @@ class Tile:
         reference: File of the paired reference, where there are such.
         fingerprint: Hashes where they are stored, else None.
         source: Image that the tile was cut from and its box there, where known.
+        mask: File that tells where HR has data; None: everywhere.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Tile:
     reference: Path | None = None
     fingerprint: Fingerprint | None = None
     source: tuple[str, tuple[int, int, int, int]] | None = None
+    mask: Path | None = None
 
     def overlaps(self, other: "Tile") -> bool:
         """Whether both show the same pixels of one source image (a --stride smaller than the --tile)."""
@@ -132,10 +135,19 @@ def _ours(root: Path, split: str) -> list[Tile]:
             f"{base}/ref: HR without a paired reference, or the reverse: {some(references.keys() ^ hr.keys())}. "
             "Prepare it again with --overwrite."
         )
+    masks, masked = _by_class(base / "mask"), {name for name, row in rows.items() if row.masked}
+    if masks.keys() != masked:
+        raise DataError(
+            f"{base}/mask: does not fit tiles.csv: masks that are missing or not listed there: "
+            f"{some(masks.keys() ^ masked)}. Prepare it again with --overwrite."
+        )
     return [
-        Tile(name, row.class_name, hr[name], lr[name], references.get(name), row.fingerprint, (row.source, row.box))
+        Tile(
+            name, row.class_name, hr[name], lr[name], references.get(name), row.fingerprint, (row.source, row.box),
+            masks.get(name),
+        )
         for name, row in sorted(rows.items())
-    ]
+    ]  # fmt: skip
 
 
 def _by_class(folder: Path) -> dict[str, Path]:

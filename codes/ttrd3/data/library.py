@@ -85,6 +85,8 @@ def _prepared(root: Path) -> dict[str, tuple[str, tuple[int, int]]]:
     found = {}
     for split in there:
         for tile in find_tiles(root, split, need_lr=False):
+            if tile.mask is not None:  # a reference must be whole
+                continue
             name = tile.hr.relative_to(root).as_posix()
             found[name] = (name, (0, 0)) if tile.source is None else (tile.source[0], tile.source[1][:2])
     return found

@@ -19,6 +19,7 @@ PLAN = "prepare-plan.json"  # there from the first tile until manifest.json is w
 DEGRADATION = "8-bit RGB, Pillow BICUBIC (antialiased)"
 
 _COLUMNS = ("name", "class", "split", "source", "box", "sha256", "perceptual")
+_MASKED = "masked"  # one more column where any tile has a mask
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class TileRow:
         source: The image that the tile was cut from, relative to the source folder, with "/".
         box: Left, top, right, bottom in pixels of the source image.
         fingerprint: Hashes of the HR tile.
+        masked: Share of its pixels that its mask leaves out, because they have no data or lie too near to such.
     """
 
     name: str
@@ -40,17 +42,20 @@ class TileRow:
     source: str
     box: tuple[int, int, int, int]
     fingerprint: Fingerprint
+    masked: float = 0.0
 
 
 def write_rows(root: Path, rows: list[TileRow]) -> None:
     """Write ROOT/tiles.csv, whole or not at all."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    any_masked = any(row.masked for row in rows)
+    writer.writerow([*_COLUMNS, _MASKED] if any_masked else _COLUMNS)
     for row in rows:
         perceptual = "" if row.fingerprint.perceptual is None else f"{row.fingerprint.perceptual:016x}"
         box = " ".join(map(str, row.box))
-        writer.writerow([row.name, row.class_name, row.split, row.source, box, row.fingerprint.exact, perceptual])
+        line = [row.name, row.class_name, row.split, row.source, box, row.fingerprint.exact, perceptual]
+        writer.writerow([*line, f"{row.masked:.6f}" if row.masked else ""] if any_masked else line)
     write_text(root / TILES, text.getvalue())
 
 
@@ -69,7 +74,7 @@ def read_rows(root: Path) -> list[TileRow]:
         ) from error
     rows = []
     for number, line in enumerate(lines, start=1):
-        if number == 1 and tuple(line) == _COLUMNS:
+        if number == 1 and tuple(line) in (_COLUMNS, (*_COLUMNS, _MASKED)):
             continue
         try:
             rows.append(_row(line))
@@ -82,12 +87,15 @@ def read_rows(root: Path) -> list[TileRow]:
 
 
 def _row(line: list[str]) -> TileRow:
-    name, class_name, split, source, box, exact, perceptual = line
+    name, class_name, split, source, box, exact, perceptual, *masked = line
+    if len(masked) > 1:
+        raise ValueError(masked)
     left, top, right, bottom = map(int, box.split())
     if split not in SPLITS:
         raise ValueError(split)
     hashes = Fingerprint(exact, int(perceptual, 16) if perceptual else None)
-    return TileRow(name, class_name, split, source, (left, top, right, bottom), hashes)
+    share = float(masked[0] or 0) if masked else 0.0
+    return TileRow(name, class_name, split, source, (left, top, right, bottom), hashes, share)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

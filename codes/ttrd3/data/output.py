@@ -85,7 +85,7 @@ def remove_partial(out: Path) -> None:
 
 
 def _tile_folders(out: Path) -> list[Path]:
-    folders = [out / split / kind for split in SPLITS for kind in ("hr", "lr", "ref")]
+    folders = [out / split / kind for split in SPLITS for kind in ("hr", "lr", "ref", "mask")]
     return [folder for folder in folders if folder.is_dir()]
 
 

@@ -1,5 +1,6 @@
 """What `ttrd3 prepare` is going to do, worked out and checked before anything is written."""
 
+import logging
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -9,12 +10,19 @@ from ttrd3.data.degrade import SCALE
 from ttrd3.data.images import read_size
 from ttrd3.data.layout import some
 from ttrd3.data.manifest import FORMAT
+from ttrd3.data.radiometry import parse_scaling
 from ttrd3.data.sources import Listing, Source
 from ttrd3.data.splits import DRAWN, assign_splits
+from ttrd3.data.survey import Declared, Reading, inspect
 from ttrd3.data.tiling import Job, grid, name_tiles
 from ttrd3.errors import DataError, UserError
 
 PROBLEMS = 20  # problems that one message lists at most
+
+# Options of TIFFs, recorded only where they are set: what was prepared before there were such stays recognised.
+_OF_TIFFS = {"bands": None, "scale": None, "max_nodata": 0.5}
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,9 @@ class PrepareOptions:
         paired: Insist on hr/ and ref/ folders.
         skip_bad: Leave out what cannot be used, and say so in the manifest, instead of refusing all.
         convert: Turn grey, palette and fully opaque RGBA images into RGB, without loss.
+        bands: Numbers of the bands of TIFFs that become red, green and blue, counted from 1; None: there are three.
+        scale: How values of TIFFs become 8 bits: none, divide:N or percentiles:LOW,HIGH; None: they are 8-bit.
+        max_nodata: Largest share of pixels without data of a tile that is not left out.
     """
 
     tile: int = 256
@@ -38,6 +49,18 @@ class PrepareOptions:
     paired: bool = False
     skip_bad: bool = False
     convert: bool = False
+    bands: list[int] | None = None
+    scale: str | None = None
+    max_nodata: float = _OF_TIFFS["max_nodata"]
+
+    @property
+    def declared(self) -> Declared:
+        """What is said of TIFFs.
+
+        Raises:
+            UserError: A scaling that makes no sense.
+        """
+        return Declared(self.bands, None if self.scale is None else parse_scaling(self.scale))
 
     def check(self) -> None:
         """Refuse values that make no sense.
@@ -55,14 +78,18 @@ class PrepareOptions:
         total = sum(self.shares[split] for split in DRAWN if split not in self.lists)
         if total > 1 + 1e-9:
             raise UserError(f"--val, --test and --ref add up to {total:g}, expected at most 1. Lower one of them.")
+        if not 0 <= self.max_nodata <= 1:
+            raise UserError(f"--max-nodata: found {self.max_nodata:g}, expected a share between 0 and 1, as 0.5.")
+        _ = self.declared
 
 
 def identity(options: PrepareOptions, listing: Listing) -> dict[str, Any]:
     """What the plan and the manifest record to recognise the same command again; no path of this machine in it."""
+    recorded = {name: value for name, value in asdict(options).items() if value != _OF_TIFFS.get(name, ...)}
     return {
         "format": FORMAT,
         "made_by": "ttrd3 prepare",
-        "options": asdict(options),
+        "options": recorded,
         "sources": {"images": len(listing.sources), "names_and_sizes_sha256": listing.digest()},
     }
 
@@ -74,22 +101,33 @@ def plan_jobs(listing: Listing, out: Path, options: PrepareOptions) -> tuple[lis
         DataError: Two sources for one tile, a pattern that matches nothing, or nothing usable at all.
     """
     problems = dict(listing.problems)
+    declared = options.declared
     splits = assign_splits(listing.sources, options.shares, options.lists)
-    jobs = []
+    jobs, ignoring = [], 0
     for source in listing.sources:
         try:
-            width, height = _common_size(source)
+            (width, height), readings = _common_size(source, declared)
         except DataError as error:
             problems[source.name] = str(error)
             continue
+        ignoring += any(reading.ignores_nodata for reading in readings)
         boxes = grid(width, height, options.tile, options.stride)
         if boxes:
             tiles = name_tiles(PurePosixPath(source.name).stem, boxes)
-            jobs.append(Job(source, out, splits[source.name], tiles, options.convert))
+            jobs.append(
+                Job(
+                    source, out, splits[source.name], tiles, options.convert,
+                    *(reading.radiometry for reading in readings), options.max_nodata,
+                )
+            )  # fmt: skip
         else:
             problems[source.name] = (
                 f"{source.path}: {width} x {height} pixels, smaller than the tile of {options.tile} (--tile)."
             )
+    if ignoring:
+        logger.warning(
+            "%d TIFFs declare pixels without data, which are taken for colours here; --scale none masks them", ignoring
+        )
     _require_unique_names(jobs)
     if not jobs:
         raise too_many(problems, "no image can be used")
@@ -115,17 +153,24 @@ def bytes_needed(jobs: list[Job], tile: int) -> int:
     """Upper estimate of the disk space for the tiles that are not there yet: PNG never takes much more than raw."""
     tiles = sum(len(job.missing()) for job in jobs)
     images = 1 + 1 / SCALE**2 + (jobs[0].source.reference is not None)
-    return int(tiles * images * tile**2 * 3)
+    masks = sum(len(job.missing()) for job in jobs if job.radiometry is not None)
+    return int((tiles * images * 3 + masks) * tile**2)
 
 
-def _common_size(source: Source) -> tuple[int, int]:
-    size = read_size(source.path)
-    if source.reference is not None and (other := read_size(source.reference)) != size:
+def _common_size(source: Source, declared: Declared) -> tuple[tuple[int, int], list[Reading]]:
+    """Size of an image and its reference, and how each is to be read."""
+    reading = inspect(source.path, declared)
+    size = reading.size or read_size(source.path)
+    if source.reference is None:
+        return size, [reading, Reading()]
+    of_reference = inspect(source.reference, declared)
+    other = of_reference.size or read_size(source.reference)
+    if other != size:
         raise DataError(
             f"{source.reference}: {other[0]} x {other[1]} pixels, but {source.path} has {size[0]} x {size[1]}; "
             "expected the same size. Resample one of them."
         )
-    return size
+    return size, [reading, of_reference]
 
 
 def _require_unique_names(jobs: list[Job]) -> None:

@@ -17,7 +17,9 @@ from ttrd3.data.output import is_finished, is_ours, remove_partial, remove_prepa
 from ttrd3.data.plan import PROBLEMS, PrepareOptions, bytes_needed, identity, plan_jobs, shortened, too_many
 from ttrd3.data.pool import run_jobs
 from ttrd3.data.sources import list_sources
+from ttrd3.data.survey import scaled
 from ttrd3.data.tiling import Job, cut
+from ttrd3.errors import DataError
 from ttrd3.files import require_free_space, require_writable, sha256
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 class _Result:
     rows: list[TileRow] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
+    without_data: int = 0
 
 
 def prepare(source: Path, out: Path, options: PrepareOptions, *, workers: int, overwrite: bool = False) -> dict:
@@ -62,6 +65,9 @@ def prepare(source: Path, out: Path, options: PrepareOptions, *, workers: int, o
     jobs, problems = plan_jobs(listing, out, options)
     if problems and not options.skip_bad:
         raise too_many(problems, f"{source}: nothing was written")
+    declared, radiometry = options.declared, None
+    if declared.anything:
+        jobs, radiometry = scaled(jobs, declared.scaling)
     # What is deleted for a new start makes room for as much; before it, tiles that are there count as no need.
     require_free_space(out, bytes_needed(jobs, options.tile), f"preparing {len(jobs)} images")
     require_writable(out, "--out")
@@ -72,11 +78,21 @@ def prepare(source: Path, out: Path, options: PrepareOptions, *, workers: int, o
 
     result = _run(jobs, workers, options.skip_bad)
     problems |= result.problems
+    if not result.rows and not problems:
+        raise DataError(
+            f"{source}: all {result.without_data} tiles lack data in more than {options.max_nodata:.0%} of their "
+            "pixels, or in too many places. Look at the nodata value and masks of the images, or raise --max-nodata."
+        )
     if not result.rows or (problems and not options.skip_bad):
         raise too_many(problems, f"{source}: {len(result.rows)} tiles are ready in {out}, but not all")
     for text in shortened(problems):
         logger.warning("left out: %s", text)
     manifest = mark | _summary(out, source, result.rows, problems, listing.ignored, options, listing.paired)
+    if radiometry is not None:
+        manifest["radiometry"] = radiometry
+    if any(job.radiometry or job.reference_radiometry for job in jobs):
+        masked = sum(row.masked > 0 for row in result.rows)
+        manifest["nodata"] = {"tiles_masked": masked, "tiles_left_out": result.without_data}
     write_json(out / MANIFEST, manifest)
     (out / PLAN).unlink()
     return manifest
@@ -90,6 +106,7 @@ def _run(jobs: list[Job], workers: int, skip_bad: bool) -> _Result:
         try:
             for outcome in outcomes:
                 result.rows += outcome.rows
+                result.without_data += outcome.without_data
                 if outcome.problem is not None:
                     result.problems[outcome.job.source.name] = outcome.problem
                 if len(result.problems) >= PROBLEMS and not skip_bad:

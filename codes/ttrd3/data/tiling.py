@@ -1,18 +1,26 @@
 """Cuts one source image into HR tiles on a grid and makes their LR: the work of one process of `ttrd3 prepare`."""
 
+import contextlib
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+import rasterio
 
 from ttrd3.data.degrade import lr_from_hr
 from ttrd3.data.hashes import fingerprint
-from ttrd3.data.images import read_rgb, write_png
+from ttrd3.data.images import read_mask, read_rgb, write_png
 from ttrd3.data.manifest import TileRow
+from ttrd3.data.nodata import filled, is_measurable, untouched
+from ttrd3.data.radiometry import Radiometry
+from ttrd3.data.rasters import Box, read_bands
 from ttrd3.data.sources import Source
 from ttrd3.errors import DataError
 
-Box = tuple[int, int, int, int]
+Window = tuple[np.ndarray | None, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,9 @@ class Job:
         split: Where its tiles go.
         tiles: Tile name -> box (left, top, right, bottom).
         convert: Whether grey, palette and opaque RGBA images are turned into RGB.
+        radiometry: How the image is read, where it is not plain 8-bit RGB.
+        reference_radiometry: The same of its reference.
+        max_nodata: Largest share of pixels without data that a tile may have.
     """
 
     source: Source
@@ -32,11 +43,21 @@ class Job:
     split: str
     tiles: dict[str, Box]
     convert: bool
+    radiometry: Radiometry | None = None
+    reference_radiometry: Radiometry | None = None
+    max_nodata: float = 0.5
 
     def paths(self, tile: str) -> dict[str, Path]:
         """The files of one tile by kind: hr, lr and, where paired, ref."""
         kinds = ("lr", "hr") if self.source.reference is None else ("lr", "ref", "hr")
-        return {kind: self.out / self.split / kind / self.source.class_name / f"{tile}.png" for kind in kinds}
+        return {kind: self._path(kind, tile) for kind in kinds}
+
+    def mask_path(self, tile: str) -> Path:
+        """The mask of one tile, which is there only where pixels without data matter."""
+        return self._path("mask", tile)
+
+    def _path(self, kind: str, tile: str) -> Path:
+        return self.out / self.split / kind / self.source.class_name / f"{tile}.png"
 
     def missing(self) -> list[str]:
         """The tiles that are not there in all their files."""
@@ -45,10 +66,18 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a job: the rows of its tiles, or the problem that left the source image out."""
+    """What came of a job: the rows of its tiles, or the problem that left the source image out.
+
+    Attributes:
+        job: The job.
+        rows: A row for each tile that is there.
+        without_data: How many tiles were left out for want of data.
+        problem: What is wrong with the image.
+    """
 
     job: Job
     rows: list[TileRow] = field(default_factory=list)
+    without_data: int = 0
     problem: str | None = None
 
 
@@ -77,31 +106,66 @@ def cut(job: Job) -> Outcome:
         UserError: The output folder cannot be written or is full.
     """
     try:
-        missing = job.missing()
-        if missing:
-            _write(job, missing)
-        return Outcome(job, [_row(job, tile, box) for tile, box in job.tiles.items()])
+        left_out = _write(job, job.missing())
+        rows = [_row(job, tile, box) for tile, box in job.tiles.items() if tile not in left_out]
+        return Outcome(job, rows, len(left_out))
     except DataError as error:
+        for tile in job.tiles:  # of an image that is read in windows some may be there already
+            for path in [*job.paths(tile).values(), job.mask_path(tile)]:
+                path.unlink(missing_ok=True)
         return Outcome(job, problem=str(error))
 
 
-def _write(job: Job, tiles: list[str]) -> None:
-    image = read_rgb(job.source.path, convert=job.convert)
-    reference = None if job.source.reference is None else read_rgb(job.source.reference, convert=job.convert)
-    for tile in tiles:
-        box, paths = job.tiles[tile], job.paths(tile)
-        hr = _window(image, box)
-        write_png(paths["lr"], lr_from_hr(hr))
-        if reference is not None:
-            write_png(paths["ref"], _window(reference, box))
-        write_png(paths["hr"], hr)
+def _write(job: Job, tiles: list[str]) -> set[str]:
+    """Write the tiles, but for those that are left out for want of data, which are returned."""
+    if not tiles:
+        return set()
+    left_out = set()
+    boxes = [job.tiles[tile] for tile in tiles]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(rasterio.Env())  # a frame for those of the two readers, which may end in any order
+        images = stack.enter_context(closing(_windows(job.source.path, job.radiometry, boxes, job.convert)))
+        references: Iterator[Window] = repeat((None, None))
+        if job.source.reference is not None:
+            references = _windows(job.source.reference, job.reference_radiometry, boxes, job.convert)
+            stack.enter_context(closing(references))
+        for tile, (hr, there), (reference, reference_there) in zip(tiles, images, references, strict=False):
+            valid = None if there is None or there.all() else untouched(there)
+            whole_reference = reference_there is None or reference_there.all()
+            enough = valid is None or (1 - there.mean() <= job.max_nodata and is_measurable(valid))
+            if enough and whole_reference:
+                _write_tile(job, tile, hr if valid is None else filled(hr, there), reference, valid)
+            else:
+                left_out.add(tile)
+    return left_out
+
+
+def _write_tile(job: Job, tile: str, hr: np.ndarray, reference: np.ndarray | None, valid: np.ndarray | None) -> None:
+    paths = job.paths(tile)
+    write_png(paths["lr"], lr_from_hr(hr))
+    if reference is not None:
+        write_png(paths["ref"], reference)
+    if valid is not None:
+        write_png(job.mask_path(tile), valid.astype(np.uint8) * 255)
+    write_png(paths["hr"], hr)  # last: where it is, the others are
+
+
+def _windows(
+    path: Path, radiometry: Radiometry | None, boxes: list[Box], convert: bool
+) -> Generator[Window, None, None]:
+    """The windows of an image in turn, uint8 (H, W, 3), and where they have data, (H, W); None for everywhere."""
+    if radiometry is None:
+        image = read_rgb(path, convert=convert)
+        for left, top, right, bottom in boxes:
+            yield image[top:bottom, left:right], None
+        return
+    with closing(read_bands(path, radiometry.bands, boxes)) as windows:
+        for values, there in windows:
+            yield radiometry.to_8bit(values), there
 
 
 def _row(job: Job, tile: str, box: Box) -> TileRow:
     hashes = fingerprint(read_rgb(job.paths(tile)["hr"]))  # of what lies on the disk, also after a resume
-    return TileRow(tile, job.source.class_name, job.split, job.source.name, box, hashes)
-
-
-def _window(image: np.ndarray, box: Box) -> np.ndarray:
-    left, top, right, bottom = box
-    return image[top:bottom, left:right]
+    path = job.mask_path(tile)
+    masked = float(1 - read_mask(path).mean()) if path.is_file() else 0.0
+    return TileRow(tile, job.source.class_name, job.split, job.source.name, box, hashes, masked)

@@ -8,20 +8,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ttrd3.data.augment import apply_symmetry, draw_symmetry, draw_window, lr_window
+from ttrd3.data.augment import Window, apply_symmetry, draw_symmetry, draw_valid_window, draw_window, lr_window
 from ttrd3.data.cache import Place, open_cache
 from ttrd3.data.colours import match_moments
 from ttrd3.data.degrade import degrade, up_from_lr
 from ttrd3.data.descriptors import Descriptor, StatisticsDescriptor
-from ttrd3.data.images import Reader, read_rgb
+from ttrd3.data.images import Reader, read_mask, read_rgb
 from ttrd3.data.layout import Tile, find_tiles, has_split, require_scale
 from ttrd3.data.pixels import CachedImages
 from ttrd3.data.references import DrawnReferences
 from ttrd3.data.retrieved import RetrievedReferences
 from ttrd3.errors import ConfigError, DataError
 from ttrd3.registry import PositiveInt, Probability
-
-Window = tuple[slice, slice]
 
 _LIMIT = 3  # keeps the draw of `limit` independent of the other draws of the same seed, see streams.py
 
@@ -77,6 +75,7 @@ class TripletDataset:
         used = {split: find_tiles(self.root, split)}
         self.tiles = _limited(used[split], limit, seed)
         self.classes = sorted({tile.class_name for tile in self.tiles})
+        self.masked = sum(tile.mask is not None for tile in self.tiles)
         if references > 1 and reference not in ("retrieved", "none"):
             raise ConfigError(
                 f"references: found {references} with reference: {reference}, expected 1: only retrieved "
@@ -87,7 +86,8 @@ class TripletDataset:
         elif reference in ("same_class", "random"):
             origin = _reference_split(self.root, reference_split)
             used[origin] = find_tiles(self.root, origin, need_lr=False)
-            self.pool = DrawnReferences(used[origin], origin=f"{self.root}/{origin}", any_class=reference == "random")
+            whole = [tile for tile in used[origin] if tile.mask is None]  # what is filled is no texture to learn from
+            self.pool = DrawnReferences(whole, origin=f"{self.root}/{origin}", any_class=reference == "random")
             self.pool.require_for(self.tiles)
         elif reference == "retrieved":
             self.retrieved = _retrieved(index, self.tiles, descriptor, top, references)
@@ -114,6 +114,8 @@ class TripletDataset:
             hr, up, reference, degraded_reference: uint8 (3, H, W); the last two zero without a reference, and
                 (R, 3, H, W), best first, where `references` R is more than 1.
             lr: uint8 (3, H/4, W/4).
+            valid: bool (1, H, W), where HR and LR are free of pixels without data; only where any tile of the data
+                set has a mask (`masked` counts them).
             has_reference: bool. name, class_name, reference_name ("" without a reference): str.
 
         Raises:
@@ -124,8 +126,12 @@ class TripletDataset:
         require_scale(tile.hr, hr.shape[1::-1], tile.lr, lr.shape[1::-1])
         kept = rng.random() >= self.reference_dropout  # drawn in every mode: the windows below do not depend on it
         has_reference = self.reference != "none" and kept
+        valid = None if tile.mask is None else _mask(tile, hr.shape)
         try:
-            window = draw_window(rng, hr.shape, self.crop)
+            if valid is None:
+                window = draw_window(rng, hr.shape, self.crop)
+            else:
+                window = draw_valid_window(rng, valid, self.crop)
         except DataError as error:
             raise DataError(f"{tile.hr}: {error}") from None
         symmetry = 0 if self.augmentation == "none" else draw_symmetry(rng, hr[window].shape)
@@ -141,7 +147,11 @@ class TripletDataset:
             if self.match_colours == "moments":
                 references = [match_moments(reference, up) for reference in references]
             degraded = [degrade(reference) for reference in references]
-        return {
+        masks = {}
+        if self.masked:
+            cut = np.ones(hr.shape[:2], dtype=bool)[window] if valid is None else valid[window]
+            masks["valid"] = torch.from_numpy(apply_symmetry(cut, symmetry).copy())[None]  # (1, H, W)
+        return masks | {
             "hr": _tensor(large),
             "lr": _tensor(small),
             "up": _tensor(up),
@@ -197,6 +207,16 @@ def _retrieved(
         )
     descriptor = descriptor or StatisticsDescriptor()
     return RetrievedReferences(Path(index), tiles, descriptor, top=max(top, references), least=references)
+
+
+def _mask(tile: Tile, shape: tuple[int, ...]) -> np.ndarray:
+    valid = read_mask(tile.mask)
+    if valid.shape != shape[:2]:
+        raise DataError(
+            f"{tile.mask}: found {valid.shape[1]} x {valid.shape[0]} pixels, expected the {shape[1]} x {shape[0]} of "
+            f"{tile.hr}. Prepare the data again with --overwrite."
+        )
+    return valid
 
 
 def _reference_split(root: Path, asked: str) -> str:

@@ -1,22 +1,16 @@
 """Windows of images of any size: GeoTIFFs read in part by rasterio, other formats decoded as a whole."""
 
 import contextlib
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from ttrd3.data.images import read_rgb, read_size
-from ttrd3.data.tiling import Box
+from ttrd3.data.rasters import Box, is_tiff, opened_tiff
 from ttrd3.errors import DataError
-
-_TIFF = frozenset({".tif", ".tiff"})
-_CACHE_BYTES = 64 * 2**20  # of decoded blocks: a row of windows meets the same strips of a file again and again
-_MISSING = "Fetch it again, or leave it out (--skip-bad)"
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -33,7 +27,7 @@ def size_of(path: Path) -> tuple[int, int]:
 
 def in_parts(path: Path) -> bool:
     """Whether a window of the file can be read without decoding all of it."""
-    return path.suffix.lower() in _TIFF
+    return is_tiff(path)
 
 
 def read_windows(path: Path, boxes: Sequence[Box]) -> Iterator[np.ndarray]:
@@ -59,22 +53,14 @@ def read_windows(path: Path, boxes: Sequence[Box]) -> Iterator[np.ndarray]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file. {_MISSING}.")
-    try:
-        with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a TIFF without a place is an image all the same
-            with rasterio.open(path, driver="GTiff") as dataset:
-                if dataset.count != 3 or set(dataset.dtypes) != {"uint8"}:
-                    raise DataError(
-                        f"{path}: found {dataset.count} bands of {dataset.dtypes[0]}, expected 8-bit RGB. "
-                        "Save its red, green and blue as 8-bit RGB, scaled alike for all images, or leave it out "
-                        "(--skip-bad)."
-                    )
-                yield dataset
-    except RasterioError as error:
-        cause = str(error.__cause__ or error).partition("\n")[0]
-        raise DataError(f"{path}: truncated, damaged or no TIFF ({cause}). {_MISSING}.") from None
+    with opened_tiff(path) as dataset:
+        if dataset.count != 3 or set(dataset.dtypes) != {"uint8"}:
+            raise DataError(
+                f"{path}: found {dataset.count} bands of {dataset.dtypes[0]}, expected 8-bit RGB. "
+                "Make it so by `ttrd3 prepare --bands --scale` and index the prepared folder, or leave it out "
+                "(--skip-bad)."
+            )
+        yield dataset
 
 
 def _require_inside(path: Path, box: Box, width: int, height: int) -> None:

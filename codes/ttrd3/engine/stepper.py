@@ -150,6 +150,8 @@ class Stepper:
             posterior=self.process.posterior_mean(x_t, predicted.residual, predicted.noise, t),
             posterior_target=self.process.posterior_mean(x_t, residual, noise, t),
         )
+        if "valid" in batch:
+            step = step.masked(batch["valid"])
         return {loss.name: loss(step) for loss in self.losses}
 
     def scale_state(self) -> dict[str, Any]:

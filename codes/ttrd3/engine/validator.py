@@ -19,6 +19,7 @@ from ttrd3.engine.distributed import ALONE, World
 from ttrd3.engine.loading import Batch, ValidationSamples, batches, image, to_device, validation_loader
 from ttrd3.engine.logs import Progress
 from ttrd3.engine.restore import Restorer
+from ttrd3.errors import DataError
 from ttrd3.files import PARTIAL, require_free_space, require_writable
 from ttrd3.metrics import Measuring, Metric
 from ttrd3.metrics.base import Described
@@ -85,6 +86,8 @@ class Validator:
         `images/CLASS/NAME.png`. `protocol` is what the tables say besides the metrics' own. When `stop` says so in any
         process, validation ends after the batch at hand, leaves nothing and returns None.
         """
+        if self.dataset.masked:
+            protocol |= {"nodata": f"masked in {self.dataset.masked} images ({self.measure.nodata})"}
         if self.world.main:
             require_free_space(folder.parent, len(self.dataset) * 256 * 256 * BYTES_PER_PIXEL, "validation")
             require_writable(folder.parent, "output")
@@ -153,10 +156,14 @@ class Validator:
     def _one(self, share: Share, number: int, batch: Batch, row: int, sr: np.ndarray, folder: Path, draw: bool) -> None:
         name, class_name = batch["name"][row], batch["class_name"][row]
         hr, up, lr = (_pixels(batch[key][row]) for key in ("hr", "up", "lr"))
+        valid = batch["valid"][row, 0].numpy() if "valid" in batch else None
         captions = {}
         share.rows[number] = []
         for method, result in (("bicubic", up), ("ttrd3", sr)):
-            measured = self.measure(result, hr)
+            try:
+                measured = self.measure(result, hr, valid)
+            except DataError as error:
+                raise DataError(f"{name}: {error}") from None
             given = batch["reference_name"][row] or None
             share.rows[number].append((name, class_name, method, measured.values, given, measured.features))
             captions[method] = ", ".join(_caption(m, measured.values[m.name]) for m in self.measure.images[:2])

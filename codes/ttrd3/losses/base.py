@@ -1,8 +1,9 @@
 """What every loss is given, and the registry of losses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Protocol
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
@@ -30,6 +31,22 @@ class Step:
     targets: dict[str, Tensor]
     posterior: Tensor
     posterior_target: Tensor
+
+    def masked(self, valid: Tensor) -> "Step":
+        """The step with what was predicted where there are no data replaced by its target.
+
+        No loss needs to know of masks then: nothing of such pixels counts or has a gradient. Means are still taken
+        over all pixels, so that each valid pixel weighs the same in every image and batch, and the mean over several
+        processes is that of one; a term reads lower by the share of pixels without data.
+
+        Args:
+            valid: bool (N, 1, H, W).
+        """
+        return replace(
+            self,
+            outputs={name: torch.where(valid, output, self.targets[name]) for name, output in self.outputs.items()},
+            posterior=torch.where(valid, self.posterior, self.posterior_target),
+        )
 
 
 class Loss(Protocol):

@@ -44,14 +44,25 @@ class Described(ABC):
 
 
 class Metric(Described):
-    """A number for one super-resolved image against its truth."""
+    """A number for one super-resolved image against its truth.
+
+    Attributes:
+        nodata: What it does about pixels that do not count, in words; said in the protocol where there are such.
+    """
+
+    nodata: str
 
     @abstractmethod
-    def __call__(self, sr: np.ndarray, hr: np.ndarray) -> float:
+    def __call__(self, sr: np.ndarray, hr: np.ndarray, valid: np.ndarray | None = None) -> float:
         """Compare SR with HR, both (H, W, 3) uint8.
 
+        Args:
+            sr: The super-resolved image.
+            hr: Its truth.
+            valid: bool (H, W), the pixels that count; None: all.
+
         Raises:
-            DataError: The two are not 8-bit RGB of one size, or too small for the metric.
+            DataError: The two are not 8-bit RGB of one size, or too small for the metric, or too little of them counts.
         """
 
 
@@ -144,9 +155,7 @@ def comparable(
     """
     check_pair(sr, hr)
     require_size(hr, least, border)
-    height, width = hr.shape[:2]
-    inside = np.s_[border : height - border, border : width - border]
-    sr, hr = sr[inside], hr[inside]
+    sr, hr = without_border(sr, border), without_border(hr, border)
     return (sr, hr) if channels == "rgb" else (sr @ LUMA + 16, hr @ LUMA + 16)
 
 
@@ -161,6 +170,30 @@ def require_size(image: np.ndarray, least: int, border: int = 0) -> None:
             f"an image of {_size(image)} is too small to measure: at least {least + 2 * border} x {least + 2 * border} "
             f"pixels are needed with a border of {border}. Use larger images or a smaller border."
         )
+
+
+def as_in_truth(sr: np.ndarray, hr: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
+    """SR with HR's pixels where they do not count, for metrics that look at whole images only."""
+    return sr if valid is None else np.where(valid[..., None], sr, hr)
+
+
+def require_some(counts: np.ndarray, what: str) -> None:
+    """Refuse an image of which nothing counts.
+
+    Raises:
+        DataError: None of `counts` (bool) is true; `what` says what they are.
+    """
+    if not counts.any():
+        raise DataError(
+            f"no {what} of the image is free of pixels without data: there is nothing to measure. Measure whole tiles "
+            "(data.val.crop=null) with a smaller border, or prepare the data with a smaller --max-nodata."
+        )
+
+
+def without_border(image: np.ndarray, border: int) -> np.ndarray:
+    """(H, W, ...) -> (H - 2 border, W - 2 border, ...)."""
+    height, width = image.shape[:2]
+    return image[border : height - border, border : width - border]
 
 
 def channels_text(channels: Channels) -> str:

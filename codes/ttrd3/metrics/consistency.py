@@ -2,9 +2,10 @@
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import minimum_filter
 
 from ttrd3.errors import DataError
-from ttrd3.metrics.base import METRICS, Metric, check_pair
+from ttrd3.metrics.base import METRICS, Metric, check_pair, require_some
 from ttrd3.metrics.psnr import CAP_DB, decibels
 from ttrd3.registry import PositiveInt
 
@@ -22,19 +23,37 @@ class Consistency(Metric):
     unit = "dB"
     higher_is_better = True
     decimals = 2
+    nodata = "LR pixels made of valid pixels"
 
     def __init__(self, scale: PositiveInt = 4):
         self.scale = scale
         self.name = "consistency" if scale == 4 else f"consistency_x{scale}"
 
-    def __call__(self, sr: np.ndarray, hr: np.ndarray) -> float:
-        """PSNR of reduced SR against reduced HR, both given as (H, W, 3) uint8, in dB."""
+    def __call__(self, sr: np.ndarray, hr: np.ndarray, valid: np.ndarray | None = None) -> float:
+        """PSNR of reduced SR against reduced HR, both given as (H, W, 3) uint8, in dB; where `valid` (H, W) is given,
+        over the LR pixels that are made of valid pixels alone."""
         check_pair(sr, hr)
-        return decibels(reduced(sr, self.scale), reduced(hr, self.scale))
+        a, b = reduced(sr, self.scale), reduced(hr, self.scale)
+        if valid is not None:
+            whole = _made_of(valid, a.shape[:2], self.scale)
+            require_some(whole, "LR pixel")
+            a, b = a[whole], b[whole]
+        return decibels(a, b)
 
     def protocol(self) -> dict[str, str | int]:
         """Channels, reduction and cap."""
         return {"channels": "RGB", "reduction": f"Pillow bicubic x1/{self.scale}", "cap_db": CAP_DB}
+
+
+def _made_of(valid: np.ndarray, shape: tuple[int, ...], scale: int) -> np.ndarray:
+    """bool (H, W) -> bool `shape`: whether all pixels that the bicubic filter, 4 scales wide, makes an LR pixel of are
+    valid. One more on each side where the size is no multiple of the scale, which stretches the filter a little."""
+    width = 4 * scale + (1 if all(side % scale == 0 for side in valid.shape) else 3)
+    low = minimum_filter(valid.astype(np.uint8), width, mode="nearest")
+    rows, columns = (
+        ((np.arange(count) + 0.5) * side / count).astype(int) for side, count in zip(valid.shape, shape, strict=True)
+    )
+    return low[np.ix_(rows, columns)].astype(bool)
 
 
 def reduced(image: np.ndarray, scale: int) -> np.ndarray:

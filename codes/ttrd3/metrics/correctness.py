@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from skimage.exposure import match_histograms
 
-from ttrd3.metrics.base import METRICS, PEAK, Border, Metric, check_pair, require_size
+from ttrd3.metrics.base import METRICS, PEAK, Border, Metric, check_pair, require_size, require_some, without_border
 from ttrd3.metrics.consistency import reduced
 from ttrd3.registry import PositiveInt
 
@@ -26,6 +26,7 @@ class _Share(Metric):
 
     unit = ""
     decimals = 4
+    nodata = "valid pixels"
     kind: str
 
     def __init__(self, scale: PositiveInt = 4, border: Border = 16):
@@ -33,9 +34,9 @@ class _Share(Metric):
         self.border = border
         self.name = self.kind + (f"_x{scale}" if scale != 4 else "") + (f"_border{border}" if border != 16 else "")
 
-    def __call__(self, sr: np.ndarray, hr: np.ndarray) -> float:
-        """The share, in [0, 1], of SR against HR, both (H, W, 3) uint8."""
-        return shares(sr, hr, self.scale, self.border)[self.kind]
+    def __call__(self, sr: np.ndarray, hr: np.ndarray, valid: np.ndarray | None = None) -> float:
+        """The share, in [0, 1], of SR against HR, both (H, W, 3) uint8; of the `valid` (H, W) pixels where given."""
+        return shares(sr, hr, self.scale, self.border, valid)[self.kind]
 
     def protocol(self) -> dict[str, str | int]:
         """What is compared with what, and where."""
@@ -87,22 +88,27 @@ class Hallucination(_Share):
     higher_is_better = False
 
 
-def shares(sr: np.ndarray, hr: np.ndarray, scale: int, border: int) -> dict[str, float]:
-    """The three shares of SR against HR, both (H, W, 3) uint8.
+def shares(
+    sr: np.ndarray, hr: np.ndarray, scale: int, border: int, valid: np.ndarray | None = None
+) -> dict[str, float]:
+    """The three shares of SR against HR, both (H, W, 3) uint8; of the `valid` (H, W) pixels where given.
 
     Where LR, SR and HR are one and the same image there is nothing to judge, and the result is that of any SR that
     equals its HR.
 
     Raises:
-        DataError: Not a pair, or less than 8 x 8 pixels without the border.
+        DataError: Not a pair, less than 8 x 8 pixels without the border, or none of them valid.
     """
     check_pair(sr, hr)
     require_size(hr, LEAST, border)
     height, width = hr.shape[:2]
-    inside = np.s_[border : height - border, border : width - border]
-    lr = _enlarged(reduced(hr, scale), height, width)[inside]
-    truth = hr[inside].astype(np.float64) / PEAK
-    harmonised = match_histograms(sr[inside].astype(np.float64) / PEAK, truth, channel_axis=2)
+    lr, truth, sr = (without_border(i, border) for i in (_enlarged(reduced(hr, scale), height, width), hr, sr))
+    if valid is not None:  # all that follows looks at pixels one by one: a column of them is an image, too
+        inside = without_border(valid, border)
+        require_some(inside, "pixel")
+        lr, truth, sr = (image[inside][:, None] for image in (lr, truth, sr))
+    truth = truth.astype(np.float64) / PEAK
+    harmonised = match_histograms(sr.astype(np.float64) / PEAK, truth, channel_axis=2)
     detail, error, change = _difference(lr, truth), _difference(harmonised, truth), _difference(harmonised, lr)
     judged = np.maximum(np.maximum(detail, error), change) > np.sort(detail, axis=None)[_rank(detail.size)]
     if not judged.any():

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 
-from ttrd3.metrics.base import METRICS, Metric, check_pair, require_size, to_tensor
+from ttrd3.metrics.base import METRICS, Metric, as_in_truth, check_pair, require_size, to_tensor
 from ttrd3.pretrained import SOURCES, NotAvailableError, described, fill, load_state
 
 STAGES = (4, 9, 16, 23, 30)  # VGG16's layers up to relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
@@ -33,6 +33,7 @@ class Dists(Metric):
     unit = ""
     higher_is_better = False
     decimals = 4
+    nodata = "SR taken from HR elsewhere"
 
     def __init__(self, file: str | None = None, *, device: torch.device | str = "cpu", download: bool = True):
         self.device = device
@@ -50,9 +51,10 @@ class Dists(Metric):
         self._network = DistsNetwork(features, *_learned_weights()).to(device)
 
     @torch.inference_mode()
-    def __call__(self, sr: np.ndarray, hr: np.ndarray) -> float:
-        """DISTS of SR and HR, both (H, W, 3) uint8."""
+    def __call__(self, sr: np.ndarray, hr: np.ndarray, valid: np.ndarray | None = None) -> float:
+        """DISTS of SR and HR, both (H, W, 3) uint8; SR as HR where it is not `valid` (H, W)."""
         check_pair(sr, hr)
+        sr = as_in_truth(sr, hr, valid)
         require_size(hr, LEAST)
         return self._network(to_tensor(sr, self.device), to_tensor(hr, self.device)).item()
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ttrd3.metrics.base import METRICS, Metric, check_pair, require_size, to_tensor
+from ttrd3.metrics.base import METRICS, Metric, as_in_truth, check_pair, require_size, to_tensor
 from ttrd3.pretrained import SOURCES, NotAvailableError, described, fill, load_state
 
 NETS = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet"}
@@ -29,6 +29,7 @@ class Lpips(Metric):
     unit = ""
     higher_is_better = False
     decimals = 4
+    nodata = "SR taken from HR elsewhere"
 
     def __init__(
         self,
@@ -57,9 +58,10 @@ class Lpips(Metric):
         self._model.to(device)
 
     @torch.inference_mode()
-    def __call__(self, sr: np.ndarray, hr: np.ndarray) -> float:
-        """LPIPS of SR and HR, both (H, W, 3) uint8."""
+    def __call__(self, sr: np.ndarray, hr: np.ndarray, valid: np.ndarray | None = None) -> float:
+        """LPIPS of SR and HR, both (H, W, 3) uint8; SR as HR where it is not `valid` (H, W)."""
         check_pair(sr, hr)
+        sr = as_in_truth(sr, hr, valid)
         require_size(hr, LEAST)
         return self._model(to_tensor(sr, self.device), to_tensor(hr, self.device), normalize=True).item()
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ttrd3.metrics.base import Described, Extractor, Metric, SetMetric, check_pair
+from ttrd3.metrics.base import Described, Extractor, Metric, SetMetric, as_in_truth, check_pair
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,28 @@ class Measuring:
         self._truth: np.ndarray | None = None
         self._truth_features: dict[str, np.ndarray] = {}
 
-    def __call__(self, sr: np.ndarray, hr: np.ndarray) -> Measured:
-        """Measure SR against HR, both (H, W, 3) uint8.
+    @property
+    def nodata(self) -> str:
+        """What the metrics do about pixels that do not count, for the protocol."""
+        words: dict[str, list[str]] = {}
+        for metric in self.images:
+            words.setdefault(metric.nodata, []).append(metric.name)
+        for metric in self.sets:
+            words.setdefault("SR taken from HR elsewhere", []).append(metric.name)
+        return "; ".join(f"{', '.join(names)}: {text}" for text, names in words.items())
+
+    def __call__(self, sr: np.ndarray, hr: np.ndarray, valid: np.ndarray | None = None) -> Measured:
+        """Measure SR against HR, both (H, W, 3) uint8, of which `valid`, bool (H, W), counts; None: all.
 
         Raises:
-            DataError: The two are not 8-bit RGB of one size, or too small for a metric.
+            DataError: The two are not 8-bit RGB of one size, or too small for a metric, or too little of them counts.
         """
         check_pair(sr, hr)
-        values = {metric.name: metric(sr, hr) for metric in self.images}
+        if valid is not None and valid.all():
+            valid = None
+        values = {metric.name: metric(sr, hr, valid) for metric in self.images}
         if hr is not self._truth:  # several methods are measured against one HR: its features are taken once
             self._truth, self._truth_features = hr, {key: take(hr) for key, take in self._extractors.items()}
-        features = {key: np.stack([take(sr), self._truth_features[key]]) for key, take in self._extractors.items()}
+        seen = as_in_truth(sr, hr, valid)
+        features = {key: np.stack([take(seen), self._truth_features[key]]) for key, take in self._extractors.items()}
         return Measured(values, features)

@@ -3,7 +3,17 @@
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio
 
-from ttrd3.metrics.base import METRICS, PEAK, Border, Channels, Metric, channels_text, comparable
+from ttrd3.metrics.base import (
+    METRICS,
+    PEAK,
+    Border,
+    Channels,
+    Metric,
+    channels_text,
+    comparable,
+    require_some,
+    without_border,
+)
 
 # Identical images have an infinite PSNR: one of them would make the mean infinite, and JSON has no infinity.
 # 80 dB means that one value in 1500 is off by one grey level: no x4 super-resolution of a textured image comes near.
@@ -29,15 +39,21 @@ class Psnr(Metric):
     unit = "dB"
     higher_is_better = True
     decimals = 2
+    nodata = "valid pixels"
 
     def __init__(self, channels: Channels = "rgb", border: Border = 0):
         self.channels = channels
         self.border = border
         self.name = "psnr" + ("_y" if channels == "y" else "") + (f"_border{border}" if border else "")
 
-    def __call__(self, sr: np.ndarray, hr: np.ndarray) -> float:
-        """PSNR of SR against HR, both (H, W, 3) uint8, in dB."""
-        return decibels(*comparable(sr, hr, self.channels, self.border, least=1))
+    def __call__(self, sr: np.ndarray, hr: np.ndarray, valid: np.ndarray | None = None) -> float:
+        """PSNR of SR against HR, both (H, W, 3) uint8, in dB; of the `valid` (H, W) pixels where given."""
+        a, b = comparable(sr, hr, self.channels, self.border, least=1)
+        if valid is not None:
+            inside = without_border(valid, self.border)
+            require_some(inside, "pixel")
+            a, b = a[inside], b[inside]
+        return decibels(a, b)
 
     def protocol(self) -> dict[str, str | int]:
         """Channels, border, peak and cap."""

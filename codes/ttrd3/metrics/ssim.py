@@ -3,9 +3,20 @@
 from typing import Literal
 
 import numpy as np
+from scipy.ndimage import minimum_filter
 from skimage.metrics import structural_similarity
 
-from ttrd3.metrics.base import METRICS, PEAK, Border, Channels, Metric, channels_text, comparable
+from ttrd3.metrics.base import (
+    METRICS,
+    PEAK,
+    Border,
+    Channels,
+    Metric,
+    channels_text,
+    comparable,
+    require_some,
+    without_border,
+)
 
 Window = Literal["uniform7", "gaussian11"]
 
@@ -31,6 +42,7 @@ class Ssim(Metric):
     unit = ""
     higher_is_better = True
     decimals = 4
+    nodata = "windows of valid pixels"
 
     def __init__(self, channels: Channels = "rgb", border: Border = 0, window: Window = "uniform7"):
         self.channels = channels
@@ -39,12 +51,18 @@ class Ssim(Metric):
         self.name = "ssim" + ("_y" if channels == "y" else "") + ("_gauss" if window == "gaussian11" else "")
         self.name += f"_border{border}" if border else ""
 
-    def __call__(self, sr: np.ndarray, hr: np.ndarray) -> float:
-        """SSIM of SR against HR, both (H, W, 3) uint8."""
+    def __call__(self, sr: np.ndarray, hr: np.ndarray, valid: np.ndarray | None = None) -> float:
+        """SSIM of SR against HR, both (H, W, 3) uint8; the mean over windows of `valid` (H, W) pixels where given."""
         settings = SETTINGS[self.window]
         a, b = comparable(sr, hr, self.channels, self.border, least=settings["win_size"])
         axis = 2 if self.channels == "rgb" else None
-        return float(structural_similarity(b, a, channel_axis=axis, data_range=PEAK, **settings))
+        if valid is None:
+            return float(structural_similarity(b, a, channel_axis=axis, data_range=PEAK, **settings))
+        size = settings["win_size"]
+        whole = minimum_filter(without_border(valid, self.border).astype(np.uint8), size, mode="constant").astype(bool)
+        require_some(whole, f"window of {size} x {size} pixels")
+        _, values = structural_similarity(b, a, channel_axis=axis, data_range=PEAK, full=True, **settings)
+        return float(values[whole].mean(dtype=np.float64))
 
     def protocol(self) -> dict[str, str | int]:
         """Channels, border, window and peak."""

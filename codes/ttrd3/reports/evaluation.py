@@ -11,8 +11,8 @@ import torch
 from tqdm import tqdm
 
 from ttrd3.data.degrade import up_from_lr
-from ttrd3.data.folders import Match, match_folders
-from ttrd3.data.images import read_rgb
+from ttrd3.data.folders import Match, match_folders, match_masks
+from ttrd3.data.images import read_mask, read_rgb
 from ttrd3.errors import DataError
 from ttrd3.metrics import METRICS, Measuring
 from ttrd3.metrics.base import Described
@@ -39,6 +39,7 @@ def evaluate(
     folders: dict[str, Path],
     metrics: Sequence[dict[str, Any]] | None = None,
     *,
+    masks: Path | None = None,
     device: torch.device | str = "cpu",
     subset: bool = False,
 ) -> Evaluation:
@@ -49,6 +50,7 @@ def evaluate(
             differences and paired tests are then taken to instead of bicubic.
         metrics: Sections `type: NAME` with options; None takes the paper's protocol, what LR allows, and what needs
             weights if they are there.
+        masks: Folder of masks as `ttrd3 prepare` writes them: where they are 0, nothing counts.
         device: Where the networks of metrics work.
         subset: Whether there may be HR images without SR, which are left out.
 
@@ -60,6 +62,7 @@ def evaluate(
     built = default_metrics(scale, device) if metrics is None else chosen_metrics(metrics, scale, device)
     baseline = "against" if "against" in folders else BASELINE if "lr" in folders else None
     results, measure = Results(built, baseline), Measuring(built)
+    masked = {} if masks is None else match_masks(masks, matches, subset=subset)
     agreement = []
     for match in tqdm(matches, desc="evaluating", unit="image", disable=not sys.stderr.isatty()):
         images = {role: read_rgb(path, convert=True) for role, path in match.paths.items()}
@@ -67,10 +70,13 @@ def evaluate(
         if lr is not None:
             agreement.append(decibels(lr, reduced(hr, scale)))
             images[BASELINE] = up_from_lr(lr, scale)
-        _measure(results, measure, match, images, hr)
+        valid = read_mask(masked[match.name]) if match.name in masked else None
+        _measure(results, measure, match, images, hr, valid)
     protocol: dict[str, Any] = {role: str(folder) for role, folder in folders.items()}
     if agreement:
         protocol |= {"scale": scale, "lr_to_bicubic_reduction_of_hr_db": round(float(np.mean(agreement)), 2)}
+    if masks is not None:
+        protocol |= {"mask": str(masks), "nodata": f"masked in {len(masked)} images ({measure.nodata})"}
     return Evaluation(results, protocol)
 
 
@@ -97,10 +103,17 @@ def chosen_metrics(
     return built
 
 
-def _measure(results: Results, measure: Measuring, match: Match, images: dict[str, np.ndarray], hr: np.ndarray) -> None:
+def _measure(
+    results: Results,
+    measure: Measuring,
+    match: Match,
+    images: dict[str, np.ndarray],
+    hr: np.ndarray,
+    valid: np.ndarray | None,
+) -> None:
     for method, image in images.items():
         try:
-            measured = measure(image, hr)
+            measured = measure(image, hr, valid)
         except DataError as error:
             raise DataError(f"{match.paths['hr']}: {error}") from None
         results.add(match.name, match.class_name, method, measured.values, features=measured.features)

@@ -75,7 +75,7 @@ class Material:
         hr, lr, up, reference = (
             np.ascontiguousarray(sample[name].permute(1, 2, 0).numpy()) for name in ("hr", "lr", "up", "reference")
         )
-        self._check(key, up, hr)
+        self._check(key, up, hr, sample["valid"][0].numpy() if "valid" in sample else np.s_[:])
         return Pictures(
             lr=lr,
             up=up,
@@ -85,13 +85,13 @@ class Material:
             without_reference=None if self.twin is None else _restored(self.twin, key, hr.shape),
         )
 
-    def _check(self, key: Key, up: np.ndarray, hr: np.ndarray) -> None:
-        """Refuse pictures whose bicubic does not reach the PSNR that validation wrote."""
+    def _check(self, key: Key, up: np.ndarray, hr: np.ndarray, counts: np.ndarray | slice) -> None:
+        """Refuse pictures whose bicubic, in the pixels that count, does not reach the PSNR that validation wrote."""
         measure = self.run.measures.get("psnr")
         written = self.run.entries[key].values.get(BASELINE, {}).get("psnr")
         if measure is None or written is None:
             return
-        found = decibels(up, hr)
+        found = decibels(up[counts], hr[counts])
         if abs(found - written) > SAME_DB:
             raise self._changed(f"bicubic of {key[1]} had {written:.3f} dB, now it has {found:.3f} dB")
 
