@@ -1,7 +1,7 @@
 """STTG: sparse texture transfer guidance (TTRD3, arXiv:2504.13026; specification section 3)."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,16 @@ from ttrd3.registry import PositiveInt, Registry
 
 TRANSFERS = Registry("transfer")
 BLOCKS = (1, 2, 4)  # size of the block that one matching position stands for, at levels 3, 2, 1
+
+
+class ReferenceFeatures(NamedTuple):
+    """What STTG needs to know of a reference, position codes added; the same for every LR image.
+
+    degraded: (N, C3, H'/4, W'/4) of the degraded reference; levels: of the reference at quarter, half and full size.
+    """
+
+    degraded: Tensor
+    levels: list[Tensor]
 
 
 class PositionCode(nn.Module):
@@ -82,8 +92,17 @@ class STTG(nn.Module):
         Returns:
             Textures at full, half and quarter size of the LR image's grid, with the widths of `reference`.
         """
-        coded = [code(features) for code, features in zip(self.positions, reversed(reference), strict=True)]
-        degraded = self.positions[0](degraded)
+        return self.textures(lr, self.code(degraded, reference))
+
+    def code(self, degraded: Tensor, reference: Sequence[Tensor]) -> ReferenceFeatures:
+        """Add the position codes to features of `degraded` and `reference`, shaped as in `forward`."""
+        levels = [code(features) for code, features in zip(self.positions, reversed(reference), strict=True)]
+        return ReferenceFeatures(self.positions[0](degraded), levels)
+
+    def textures(self, lr: Tensor, reference: ReferenceFeatures) -> list[Tensor]:
+        """The textures of `forward`; a single reference (N = 1) serves all LR images."""
+        degraded, coded = reference
+        degraded = degraded.expand(len(lr), -1, -1, -1)
         local = match(lr, degraded, min(max(self.matches), degraded[0, 0].numel()), self.matching_memory)
         overall = F.cosine_similarity(lr.mean((2, 3)), degraded.mean((2, 3)))[:, None, None]
         similarity = (1 - self.global_weight) * local.similarity + self.global_weight * overall

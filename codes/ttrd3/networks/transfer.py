@@ -13,7 +13,7 @@ def transfer(reference: Tensor, index: Tensor, weights: Tensor, grid: tuple[int,
     q(p) + o of the K matches q. One `embedding_bag` sums all 9 K of them without unfolding a patch.
 
     Args:
-        reference: (N, C, s H', s W') features.
+        reference: (N, C, s H', s W') features; those of one reference (N = 1) serve all LR images.
         index: (N, H W, K) positions q in the H' x W' grid of reference blocks.
         weights: (N, H W, K).
         grid: (H, W) of the LR positions.
@@ -22,15 +22,15 @@ def transfer(reference: Tensor, index: Tensor, weights: Tensor, grid: tuple[int,
     Returns:
         (N, C, s H, s W).
     """
-    n = len(reference)
+    n, references = len(index), len(reference)
     height, width = grid
     blocks = F.pixel_unshuffle(reference, s)  # (N, C s s, H', W')
     rows, columns = blocks.shape[2:]
-    table = blocks.permute(0, 2, 3, 1).reshape(n * rows * columns, -1)
+    table = blocks.permute(0, 2, 3, 1).reshape(references * rows * columns, -1)
     nowhere = len(table)  # a last row of zeros: what lies outside the reference or the grid
     table = torch.cat([table, table.new_zeros(1, table.shape[1])])
 
-    image = torch.arange(n, device=index.device).view(n, 1, 1, 1) * (rows * columns)
+    image = torch.arange(references, device=index.device).view(-1, 1, 1, 1) * (rows * columns)
     row = (index // columns).view(n, height, width, -1)
     column = (index % columns).view(n, height, width, -1)
     weights = weights.reshape(n, height, width, -1)
