@@ -94,7 +94,11 @@ class TTRD3(nn.Module):
 
         Returns:
             A function of x_t (N, 3, H, W) in [-1, 1] and the number of the step, 0..K-1: the objective's outputs.
+
+        Raises:
+            DataError: A size that the networks cannot take.
         """
+        self._check_size(x_in, "LR image, enlarged")
         return self.unet.begin(x_in, textures or self._no_textures(x_in), times)
 
     def denoise(self, x_t: Tensor, t: Tensor, x_in: Tensor, textures: Sequence[Tensor]) -> tuple[Tensor, ...]:

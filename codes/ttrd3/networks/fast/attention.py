@@ -8,7 +8,7 @@ from ttrd3.networks.fast.convolutions import fold
 from ttrd3.networks.layers import HEAD_WIDTH, HEADS, Attention, LinearAttention
 
 INNER = HEADS * HEAD_WIDTH
-CHUNK = 8192  # positions of linear attention at once on a CPU: what is between its products then stays in the cache
+CHUNK = 4096  # positions of linear attention at once on a CPU: what is between its products then stays in the cache
 
 
 def pixels(x: Tensor) -> Tensor:
@@ -44,7 +44,8 @@ class FastLinearAttention:
         """(N, C, H, W) -> (N, C, H, W)."""
         values = pixels(x)
         count, width = values.shape[1:]
-        chunks = F.layer_norm(values, (width,)).split(CHUNK if x.device.type == "cpu" else count, dim=1)
+        in_chunks = x.device.type == "cpu" and not torch.compiler.is_exporting()
+        chunks = F.layer_norm(values, (width,)).split(CHUNK if in_chunks else count, dim=1)
         context = self._context(chunks) * (HEAD_WIDTH**-0.5 / count)  # (N, heads, 32 of k, 32 of v)
         folded = context @ self.projection.T.unflatten(0, (HEADS, HEAD_WIDTH))  # (N, heads, 32 of k, C)
         folded = folded.flatten(1, 2).to(x.dtype)
@@ -66,7 +67,8 @@ class FastLinearAttention:
             k = (k - peak).exp_()
             peaks.append(peak.float())
             totals.append(k.sum(dim=1, keepdim=True, dtype=torch.float32))
-            products.append((heads(k).transpose(2, 3) @ heads(v)).float())
+            of_heads = zip(k.split(HEAD_WIDTH, dim=2), v.split(HEAD_WIDTH, dim=2), strict=True)
+            products.append(torch.stack([a.transpose(1, 2) @ b for a, b in of_heads], dim=1).float())
         scale = torch.stack(peaks)
         scale = (scale - scale.amax(dim=0)).exp()  # (chunks, N, 1, heads * 32)
         total = (torch.stack(totals) * scale).sum(dim=0)

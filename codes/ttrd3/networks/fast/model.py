@@ -20,6 +20,7 @@ class FastModel(TTRD3):
 
     def begin(self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int]) -> Denoise:
         """As TTRD3, and computes what depends only on x_in, the textures and the times."""
+        self._check_size(x_in, "LR image, enlarged")
         return self.unet.begin(x_in, textures, times)
 
 
