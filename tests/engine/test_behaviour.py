@@ -121,7 +121,7 @@ def test_a_new_run_may_start_from_them_but_a_run_is_resumed_as_it_was(weights, t
     with caplog.at_level(logging.WARNING, "ttrd3"):
         run = Trainer(tiny(FIXED, f"train.start_from={path}", "train.steps=2"))
     assert any("made with model.transfer.selection=learned, used with fixed" in text for text in caplog.messages)
-    assert torch.equal(run.model.encoder.first.weight, checkpoint.load(path).tensors["encoder.first.weight"])
+    assert torch.equal(run.stepper.model.encoder.first.weight, checkpoint.load(path).tensors["encoder.first.weight"])
     run.run()
     with pytest.raises(CheckpointError, match=r"model.transfer.normalization: 'overlap' in the file, 'released' in"):
         Trainer(tiny(FIXED, "model.transfer.normalization=released", "train.steps=3"))

@@ -25,7 +25,7 @@ class Matches(NamedTuple):
 
 
 def match(lr: Tensor, reference: Tensor, k: int, memory: int) -> Matches:
-    """The K best matches of each 3x3 patch (zero padding 1) of `lr` among those of `reference`, in float32.
+    """The K best matches of each 3x3 patch (zero padding 1) of `lr` among those of `reference`, at least in float32.
 
     In half precision, under autocast too, many candidates would tie: cosines near 1 are 1/256 apart in bfloat16.
 
@@ -38,7 +38,8 @@ def match(lr: Tensor, reference: Tensor, k: int, memory: int) -> Matches:
         k: Matches per position.
         memory: Bytes that the similarities of one chunk of LR rows may take.
     """
-    lr, reference = lr.float(), reference.float()
+    least = torch.promote_types(lr.dtype, torch.float32)
+    lr, reference = lr.to(least), reference.to(least)
     with torch.autocast(lr.device.type, enabled=False):
         with torch.no_grad():
             index = torch.cat([_search(a, b, k, memory) for a, b in zip(lr, reference, strict=True)])
