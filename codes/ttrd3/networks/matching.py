@@ -91,6 +91,10 @@ def _similarity_of_pairs(lr: Tensor, reference: Tensor, index: Tensor) -> Tensor
 
 def patch_norm(features: Tensor) -> Tensor:
     """Euclidean norm of each 3x3 patch (zero padding 1): (N, C, H, W) -> (N, H, W), at least EPSILON."""
-    squares = features.square().sum(1, keepdim=True)
-    summed = F.avg_pool2d(squares, 3, stride=1, padding=1, divisor_override=1)[:, 0]
+    summed = sum_3x3(features.square().sum(1, keepdim=True))[:, 0]
     return summed.clamp(min=EPSILON**2).sqrt()
+
+
+def sum_3x3(x: Tensor) -> Tensor:
+    """Sum over the 3x3 neighbours of each position, zeros outside: (N, 1, H, W) -> (N, 1, H, W)."""
+    return F.conv2d(x, x.new_ones(1, 1, 3, 3), padding=1)

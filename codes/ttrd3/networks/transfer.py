@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ttrd3.networks.matching import sum_3x3
+
 
 def transfer(reference: Tensor, index: Tensor, weights: Tensor, grid: tuple[int, int], s: int) -> Tensor:
     """Weighted sum of the matched reference patches, overlap-added (not yet divided by the overlap).
@@ -42,20 +44,22 @@ def transfer(reference: Tensor, index: Tensor, weights: Tensor, grid: tuple[int,
             position = torch.where(inside, image + y * columns + x, nowhere)
             bags.append(_shift(position, dy, dx, fill=nowhere))
             bag_weights.append(_shift(weights, dy, dx, fill=0))
-    out = F.embedding_bag(
-        torch.cat(bags, dim=-1).flatten(0, 2),
-        table,
-        per_sample_weights=torch.cat(bag_weights, dim=-1).flatten(0, 2).to(table.dtype),
-        mode="sum",
-        padding_idx=nowhere,
-    )
+    index, weights = torch.cat(bags, dim=-1).flatten(0, 2), torch.cat(bag_weights, dim=-1).flatten(0, 2).to(table.dtype)
+    out = _gather_sum(table, index, weights, nowhere)
     return F.pixel_shuffle(out.view(n, height, width, -1).permute(0, 3, 1, 2), s).contiguous()
+
+
+def _gather_sum(table: Tensor, index: Tensor, weights: Tensor, nowhere: int) -> Tensor:
+    """sum_b weights[p, b] table[index[p, b]]: (rows, C), (P, B) twice -> (P, C); row number `nowhere` is all zeros."""
+    if torch.compiler.is_exporting():  # ONNX has no embedding_bag: it would become a loop over the positions
+        parts = zip(index.unbind(1), weights.split(1, dim=1), strict=True)
+        return sum(weight * table.index_select(0, position) for position, weight in parts)
+    return F.embedding_bag(index, table, per_sample_weights=weights, mode="sum", padding_idx=nowhere)
 
 
 def overlap(grid: tuple[int, int], like: Tensor) -> Tensor:
     """How many patches cover each position of the grid, (1, 1, H, W): 9 inside, 6 at borders, 4 in corners."""
-    ones = like.new_ones(1, 1, *grid)
-    return F.avg_pool2d(ones, 3, stride=1, padding=1, divisor_override=1)
+    return sum_3x3(like.new_ones(1, 1, *grid))
 
 
 def _shift(x: Tensor, dy: int, dx: int, fill: float) -> Tensor:

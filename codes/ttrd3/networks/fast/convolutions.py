@@ -71,8 +71,6 @@ class FastUpsample:
         """(N, C, H, W) -> (N, C', 2 H, 2 W)."""
         n, _, h, w = x.shape
         phases = F.conv2d(x, self.weight, self.bias, padding=1).permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))
-        out = x.new_empty(n, h, 2, w, 2, phases.shape[5])
-        for row in (0, 1):
-            for column in (0, 1):
-                out[:, :, row, :, column] = phases[:, row : row + h, column : column + w, row, column]
+        rows = [[phases[:, row : row + h, column : column + w, row, column] for column in (0, 1)] for row in (0, 1)]
+        out = torch.stack([torch.stack(row, dim=3) for row in rows], dim=2)  # (N, H, 2, W, 2, C')
         return out.view(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
