@@ -1,4 +1,4 @@
-"""The MFAB encoder for sampling: few passes over memory, depth-wise convolutions in the layout that CPUs are fast in."""
+"""The MFAB encoder for sampling: few passes over memory, depth-wise convolutions in the layout that suits CPUs."""
 
 import torch
 import torch.nn.functional as F
