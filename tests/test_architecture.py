@@ -33,6 +33,7 @@ MAY_IMPORT = {
 
 # Import name -> name on PyPI, where they differ.
 ON_PYPI = {
+    "faiss": "faiss-cpu",
     "yaml": "pyyaml",
     "PIL": "pillow",
     "skimage": "scikit-image",

@@ -23,6 +23,7 @@ from ttrd3.errors import UserError
 
 COMMANDS = {
     "prepare": "cut image folders into HR and LR tiles with splits and a manifest",
+    "index": "describe a folder of sharp images, of which `reference: retrieved` then takes the most alike",
     "train": "train a model as an option file says; the same command again resumes",
     "val": "validate trained weights: PSNR, SSIM, tables and pictures beside bicubic",
     "evaluate": "measure folders of super-resolved images against the truth, with PSNR, SSIM, LPIPS, FID and more",

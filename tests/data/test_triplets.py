@@ -176,6 +176,14 @@ def test_duplicates_in_the_authors_layout_are_found_when_drawn(tmp_path):
         lonely.sample(0, generator())
 
 
+def test_random_references_are_of_any_class_but_never_the_image_itself(tmp_path):
+    root = prepared(tmp_path, {"a": 3, "b": 3, "alone": 1})
+    dataset = TripletDataset(str(root), "train", "random", seed=0)
+    for index, tile in enumerate(dataset.tiles):
+        found = {dataset.sample(index, generator(n))["reference_name"] for n in range(60)}
+        assert found == {other.name for other in dataset.tiles} - {tile.name}
+
+
 def test_overlapping_tiles_of_one_image_are_never_references(tmp_path):
     save(tmp_path / "raw/a/a.png", picture(0, 32, 80))
     options = PrepareOptions(32, 16, {"val": 0.0, "test": 0.0, "ref": 0.0})

@@ -63,6 +63,22 @@ def test_reference_of_another_size():
     assert [t.shape[2:] for t in textures] == [(16, 16), (8, 8), (4, 4)]
 
 
+@pytest.mark.parametrize("size", [(16, 24), (32, 24)])
+def test_several_references(size):
+    model = small()
+    up, references, degraded = torch.rand(2, 3, 16, 24), torch.rand(2, 3, 3, *size), torch.rand(2, 3, 3, *size)
+    textures = model.encode(up, references, degraded)
+    assert [t.shape[2:] for t in textures] == [(16, 24), (8, 12), (4, 6)]
+    for n in range(2):  # what is of one image stays with it
+        alone = model.encode(up[n : n + 1], references[n : n + 1], degraded[n : n + 1])
+        for a, b in zip(textures, alone, strict=True):
+            torch.testing.assert_close(a[n : n + 1], b)
+    one = model.encode(up, references[:, :1], degraded[:, :1])
+    for a, b in zip(one, model.encode(up, references[:, 0], degraded[:, 0]), strict=True):
+        assert torch.equal(a, b)
+    assert not any(torch.allclose(a, b) for a, b in zip(textures, one, strict=True))
+
+
 @pytest.mark.parametrize("size", [(16, 20), (12, 16)])
 def test_a_size_that_does_not_halve_is_an_error(size):
     with pytest.raises(DataError, match=r"multiples of 8"):

@@ -142,3 +142,61 @@ def test_batches_do_not_mix():
         alone = module(lr[n : n + 1], degraded[n : n + 1], [r[n : n + 1] for r in reference])
         for a, b in zip(whole, alone, strict=True):
             torch.testing.assert_close(a[n : n + 1], b)
+
+
+def several(count=3):
+    """LR features of two images, and features of `count` references of each."""
+    lr, _, _ = inputs()
+    torch.manual_seed(3)
+    reference = [torch.randn(2 * count, 16, 24 // s, 32 // s) for s in (1, 2, 4)]
+    return lr, torch.randn(2 * count, 16, 6, 8), reference
+
+
+def test_several_references_are_one_set_of_patches():
+    """Against the plain version: the patches of all references side by side, and the K best of all of them."""
+    module = build(selection="fixed", matches=(4, 4, 4))
+    for excitation in module.excitations:
+        for parameter in excitation.mlp[2].parameters():
+            parameter.data.zero_()  # a weight of 0.5 for every channel
+    lr, degraded, reference = several()
+    textures = module(lr, degraded, reference)
+    coded = module.positions[0](degraded)
+    for n in range(2):
+        mine = slice(3 * n, 3 * n + 3)
+        local = torch.cat([plain_similarity(lr[n : n + 1], d[None]) for d in coded[mine]], dim=2)
+        overall = F.cosine_similarity(lr[n].mean((1, 2))[None], coded[mine].mean((2, 3)))  # (3,)
+        total = 0.9 * local + 0.1 * overall.repeat_interleave(48)
+        weights, index = total.topk(4, dim=2)
+        assert len(set((index // 48).flatten().tolist())) == 3  # every reference serves some place
+        for s, texture, code, level in zip((4, 2, 1), textures, reversed(module.positions), reference, strict=True):
+            patches = [F.unfold(code(level[r : r + 1]), 3 * s, padding=s, stride=s) for r in range(3 * n, 3 * n + 3)]
+            patches = torch.cat(patches, dim=2)[0]  # (C 9 s s, 3 * 48)
+            gathered = sum(weights[0, :, k].sigmoid() * patches[:, index[0, :, k]] for k in range(4))
+            folded = F.fold(gathered[None], (4 * s, 6 * s), 3 * s, padding=s, stride=s)
+            covered = F.interpolate(overlap((4, 6), folded), scale_factor=s, mode="nearest")
+            torch.testing.assert_close(texture[n : n + 1], 0.5 * folded / covered)
+
+
+def test_the_order_of_references_does_not_matter_and_gradients_reach_all():
+    module = build()
+    lr, degraded, reference = several()
+    turned = torch.tensor([2, 0, 1, 4, 5, 3])
+    for level in reference:
+        level.requires_grad_()
+    textures = module(lr, degraded, reference)
+    for a, b in zip(textures, module(lr, degraded[turned], [level[turned] for level in reference]), strict=True):
+        torch.testing.assert_close(a, b)
+    sum(texture.square().sum() for texture in textures).backward()
+    assert all(level.grad.flatten(1).any(1).all() for level in reference)
+
+
+def test_a_reference_that_fits_nowhere_changes_nothing():
+    module = build(selection="fixed", matches=(2, 2, 2))
+    for parameter in module.positions[0].parameters():
+        parameter.data.zero_()  # what is zero shall stay so
+    lr, degraded, reference = inputs()
+    assert (match(lr, degraded, 2, UNBOUNDED).similarity > 0.05).all()
+    nothing = [torch.zeros_like(degraded), *(torch.randn_like(level) for level in reference)]  # similarity 0 everywhere
+    both = [torch.stack(pair, dim=1).flatten(0, 1) for pair in zip([degraded, *reference], nothing, strict=True)]
+    for a, b in zip(module(lr, degraded, reference), module(lr, both[0], both[1:]), strict=True):
+        torch.testing.assert_close(a, b)

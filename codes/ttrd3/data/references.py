@@ -1,4 +1,4 @@
-"""Chooses references: of the same scene class, never the image itself nor a duplicate of it."""
+"""Draws references: of the same scene class or any, never the image itself nor a duplicate of it."""
 
 from pathlib import Path
 
@@ -10,14 +10,22 @@ from ttrd3.data.layout import Tile
 from ttrd3.errors import DataError
 
 
-class SameClassReferences:
-    """The pool of references by class, and the rules for who may serve whom."""
+class DrawnReferences:
+    """The pool of references by class, and the rules for who may serve whom.
 
-    def __init__(self, tiles: list[Tile], *, origin: str):
+    Args:
+        tiles: Those that may serve.
+        origin: Where they come from, for messages.
+        any_class: Draw from all of them instead of from the image's own class: a control, which tells how much of what
+            a reference brings is due to its being similar.
+    """
+
+    def __init__(self, tiles: list[Tile], *, origin: str, any_class: bool = False):
         self.origin = origin
+        self.any_class = any_class
         self.by_class: dict[str, list[Tile]] = {}
         for tile in tiles:
-            self.by_class.setdefault(tile.class_name, []).append(tile)
+            self.by_class.setdefault(self._class(tile), []).append(tile)
         self._fingerprints: dict[Path, Fingerprint] = {}
 
     def require_for(self, tiles: list[Tile]) -> None:
@@ -29,7 +37,7 @@ class SameClassReferences:
         alone = {
             tile.class_name
             for tile in tiles
-            if not any(self._known_usable(other, tile) for other in self.by_class.get(tile.class_name, ()))
+            if not any(self._known_usable(other, tile) for other in self.by_class.get(self._class(tile), ()))
         }
         if alone:
             raise self._nothing_for(sorted(alone))
@@ -40,7 +48,7 @@ class SameClassReferences:
         Raises:
             DataError: Every image of the class is the tile itself or a duplicate of it.
         """
-        pool = self.by_class.get(tile.class_name, [])
+        pool = self.by_class.get(self._class(tile), [])
         for index in rng.permutation(len(pool)):
             other = pool[index]
             if self._known_usable(other, tile):
@@ -48,6 +56,9 @@ class SameClassReferences:
                 if not are_duplicates(self._fingerprint(other, read, image), self._fingerprint(tile, read)):
                     return other, image
         raise self._nothing_for([tile.class_name])
+
+    def _class(self, tile: Tile) -> str:
+        return "" if self.any_class else tile.class_name
 
     @staticmethod
     def _known_usable(other: Tile, tile: Tile) -> bool:

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from ttrd3.data.augment import apply_symmetry, draw_symmetry, draw_window, lr_window
 from ttrd3.data.cache import Place, open_cache
+from ttrd3.data.colours import match_moments
 from ttrd3.data.degrade import degrade, up_from_lr
+from ttrd3.data.descriptors import Descriptor, StatisticsDescriptor
 from ttrd3.data.images import Reader, read_rgb
 from ttrd3.data.layout import Tile, find_tiles, has_split, require_scale
 from ttrd3.data.pixels import CachedImages
-from ttrd3.data.references import SameClassReferences
-from ttrd3.errors import DataError
+from ttrd3.data.references import DrawnReferences
+from ttrd3.data.retrieved import RetrievedReferences
+from ttrd3.errors import ConfigError, DataError
 from ttrd3.registry import PositiveInt, Probability
 
 Window = tuple[slice, slice]
@@ -29,9 +32,15 @@ class TripletDataset:
     Options:
         root: Folder that `ttrd3 prepare` made, or one in the layout that the authors published.
         split: Which part of it: train, val, test or ref.
-        reference: same_class draws an image of the same scene class, paired takes the one that belongs to the image,
-            none leaves references out.
-        reference_split: Where same_class references come from; auto takes ref where the folder has it, else train.
+        reference: same_class draws an image of the same scene class, random of any (a control), paired takes the one
+            that belongs to the image, retrieved those of an indexed library that look most like its LR; none: without.
+        reference_split: Where same_class and random references come from; auto takes ref where the folder has it, else
+            train.
+        index: Index of the library that retrieved references come from, made by `ttrd3 index`.
+        top: Among how many of the most alike retrieved references is drawn anew each time; 1 always takes the best.
+        references: How many retrieved references an image has at once (top counts at least as many); the texture net
+            takes from each what fits best.
+        match_colours: moments gives the reference, in each channel, the mean and standard deviation of the enlarged LR.
         reference_dropout: Share of samples whose reference is left out, so that the model learns to do without.
         augmentation: Flips and rotations by 90 degrees. joint turns the reference like the image, separate turns it
             on its own, none turns nothing.
@@ -43,31 +52,45 @@ class TripletDataset:
         self,
         root: str,
         split: Literal["train", "val", "test", "ref"],
-        reference: Literal["same_class", "paired", "none"] = "same_class",
+        reference: Literal["same_class", "random", "paired", "retrieved", "none"] = "same_class",
         reference_split: Literal["auto", "train", "ref"] = "auto",
+        index: str | None = None,
+        top: PositiveInt = 1,
+        references: PositiveInt = 1,
+        match_colours: Literal["none", "moments"] = "none",
         reference_dropout: Probability = 0.0,
         augmentation: Literal["separate", "joint", "none"] = "none",
         crop: Annotated[int, Field(ge=4, multiple_of=4)] | None = None,
         limit: PositiveInt | None = None,
         *,
         seed: int,
+        descriptor: Descriptor | None = None,
     ):
         self.root = Path(root)
         self.split = split
         self.reference = reference
+        self.references = references
+        self.match_colours = match_colours
         self.reference_dropout = reference_dropout
         self.augmentation = augmentation
         self.crop = crop
         used = {split: find_tiles(self.root, split)}
         self.tiles = _limited(used[split], limit, seed)
         self.classes = sorted({tile.class_name for tile in self.tiles})
+        if references > 1 and reference not in ("retrieved", "none"):
+            raise ConfigError(
+                f"references: found {references} with reference: {reference}, expected 1: only retrieved "
+                "references can be several. Set reference: retrieved, or references: 1."
+            )
         if reference == "paired":
             self._require_paired()
-        elif reference == "same_class":
+        elif reference in ("same_class", "random"):
             origin = _reference_split(self.root, reference_split)
             used[origin] = find_tiles(self.root, origin, need_lr=False)
-            self.pool = SameClassReferences(used[origin], origin=f"{self.root}/{origin}")
+            self.pool = DrawnReferences(used[origin], origin=f"{self.root}/{origin}", any_class=reference == "random")
             self.pool.require_for(self.tiles)
+        elif reference == "retrieved":
+            self.retrieved = _retrieved(index, self.tiles, descriptor, top, references)
         self._used = used
         self._read: Reader = read_rgb
 
@@ -88,7 +111,8 @@ class TripletDataset:
         """The tile `index` with everything random about it drawn from `rng`.
 
         Returns:
-            hr, up, reference, degraded_reference: uint8 (3, H, W); the last two zero without a reference.
+            hr, up, reference, degraded_reference: uint8 (3, H, W); the last two zero without a reference, and
+                (R, 3, H, W), best first, where `references` R is more than 1.
             lr: uint8 (3, H/4, W/4).
             has_reference: bool. name, class_name, reference_name ("" without a reference): str.
 
@@ -108,39 +132,47 @@ class TripletDataset:
 
         small = apply_symmetry(lr[lr_window(window)], symmetry)
         large = apply_symmetry(hr[window], symmetry)
-        reference = degraded = np.zeros_like(large)
+        up = up_from_lr(small)
+        references = degraded = [np.zeros_like(large)] * self.references
         reference_name = ""
         if has_reference:
-            whole, reference_name = self._draw_reference(tile, hr, rng)
-            reference = self._cut_reference(whole, window, symmetry, rng)
-            degraded = degrade(reference)
+            wholes, reference_name = self._draw_references(index, hr, rng)
+            references = [self._cut_reference(whole, window, symmetry, rng) for whole in wholes]
+            if self.match_colours == "moments":
+                references = [match_moments(reference, up) for reference in references]
+            degraded = [degrade(reference) for reference in references]
         return {
             "hr": _tensor(large),
             "lr": _tensor(small),
-            "up": _tensor(up_from_lr(small)),
-            "reference": _tensor(reference),
-            "degraded_reference": _tensor(degraded),
+            "up": _tensor(up),
+            "reference": _stacked(references),
+            "degraded_reference": _stacked(degraded),
             "has_reference": has_reference,
             "name": tile.name,
             "class_name": tile.class_name,
             "reference_name": reference_name,
         }
 
-    def _draw_reference(self, tile: Tile, hr: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    def _draw_references(self, index: int, hr: np.ndarray, rng: np.random.Generator) -> tuple[list[np.ndarray], str]:
+        """Whole references, as many as `references`, and what they are called."""
+        tile = self.tiles[index]
         if self.reference == "paired":
-            path, image, name = tile.reference, self._read(tile.reference), tile.name
+            drawn = [(tile.reference, self._read(tile.reference), tile.name)]
+        elif self.reference == "retrieved":
+            drawn = self.retrieved.draw(index, self.references, rng)
         else:
             other, image = self.pool.draw(tile, rng, self._read)
-            path, name = other.hr, other.name
-        if image.shape != hr.shape:
-            raise DataError(
-                f"{path}: a reference of {image.shape[1]} x {image.shape[0]} pixels for {tile.hr} of "
-                f"{hr.shape[1]} x {hr.shape[0]}; expected the same size. Prepare the data with one --tile size."
-            )
-        return image, name
+            drawn = [(other.hr, image, other.name)]
+        for path, image, _ in drawn:
+            if image.shape != hr.shape:
+                raise DataError(
+                    f"{path}: a reference of {image.shape[1]} x {image.shape[0]} pixels for {tile.hr} of "
+                    f"{hr.shape[1]} x {hr.shape[0]}; expected the same size. Prepare the data with one --tile size."
+                )
+        return [image for _, image, _ in drawn], " + ".join(name for _, _, name in drawn)
 
     def _cut_reference(self, whole: np.ndarray, window: Window, symmetry: int, rng: np.random.Generator) -> np.ndarray:
-        if self.reference == "same_class":
+        if self.reference != "paired":  # another place: no window of it belongs to that of the image
             window = draw_window(rng, whole.shape, self.crop)
         cut = whole[window]
         if self.augmentation == "separate":
@@ -153,6 +185,18 @@ class TripletDataset:
                 f"{self.root}/{self.split}: reference: paired needs {self.root}/{self.split}/ref, which is not there. "
                 "Prepare paired hr/ and ref/ folders (`ttrd3 prepare --paired`), or set reference: same_class."
             )
+
+
+def _retrieved(
+    index: str | None, tiles: list[Tile], descriptor: Descriptor | None, top: int, references: int
+) -> RetrievedReferences:
+    if index is None:
+        raise ConfigError(
+            "index: found nothing, but reference: retrieved needs the index of a library. Make one by "
+            "`ttrd3 index --library DIR --out FILE` and set index to FILE, or set reference: same_class."
+        )
+    descriptor = descriptor or StatisticsDescriptor()
+    return RetrievedReferences(Path(index), tiles, descriptor, top=max(top, references), least=references)
 
 
 def _reference_split(root: Path, asked: str) -> str:
@@ -176,6 +220,12 @@ def _limited(tiles: list[Tile], limit: int | None, seed: int) -> list[Tile]:
     # Drawn, not the first ones: those would all be of the first class.
     chosen = np.random.default_rng([seed, _LIMIT]).permutation(len(tiles))[:limit]
     return [tiles[index] for index in sorted(chosen)]
+
+
+def _stacked(images: list[np.ndarray]) -> Tensor:
+    """One image: (3, H, W); several: (R, 3, H, W)."""
+    tensors = [_tensor(image) for image in images]
+    return tensors[0] if len(tensors) == 1 else torch.stack(tensors)
 
 
 def _tensor(image: np.ndarray) -> Tensor:

@@ -9,6 +9,7 @@ from ttrd3.data.triplets import TripletDataset
 from ttrd3.diffusion.objectives import OBJECTIVES
 from ttrd3.diffusion.process import DiffusionProcess
 from ttrd3.engine.acceleration import keep_freed_memory
+from ttrd3.engine.describe import descriptor_of_index
 from ttrd3.engine.distributed import ALONE, World
 from ttrd3.engine.options import DiffusionOptions, ModelOptions, Options
 from ttrd3.engine.precision import exact_float32
@@ -88,7 +89,15 @@ def build_metrics(options: Options, device: torch.device) -> list[Described]:
     return [build_metric(section, f"val.metrics.{number}", device) for number, section in sections]
 
 
-def build_dataset(section: Section, seed: int) -> TripletDataset:
-    """A data set of `data.train` or `data.val`; its root may be relative to the checkout."""
+def build_dataset(section: Section, seed: int, device: torch.device | None = None) -> TripletDataset:
+    """A data set of `data.train` or `data.val`; its root and index may be relative to the checkout.
+
+    References are retrieved with the descriptor that the index was made with, computed on `device` (CPU by default).
+    """
     found = section.model_copy(update={"root": str(input_path(section.root))})
-    return construct(TripletDataset, found, seed=seed)
+    descriptor = None
+    if section.reference == "retrieved" and section.index is not None:
+        path = input_path(section.index)
+        found.index = str(path)
+        descriptor = descriptor_of_index(path, device or torch.device("cpu"))
+    return construct(TripletDataset, found, seed=seed, descriptor=descriptor)

@@ -55,7 +55,7 @@ class Trainer:
         if world.main and self.folder.path.is_dir():
             self.folder.occupy()
         self.device = build.build_device(options.device, world)
-        self.data = build.build_dataset(options.data.train, options.seed)
+        self.data = build.build_dataset(options.data.train, options.seed, self.device)
         self.validator = make_validator(options, self.device, world)
         train = options.train
         self.best = Best(self.folder, self.validator.measure.images, train.best, train.patience)

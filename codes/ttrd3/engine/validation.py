@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 def make_validator(options: Options, device: torch.device, world: World = ALONE) -> Validator:
     """The validator of `data.val` and `val`, which the processes of `world` share."""
     val = options.val
-    dataset = build.build_dataset(options.data.val, options.seed)
+    dataset = build.build_dataset(options.data.val, options.seed, device)
     metrics = build.build_metrics(options, device)
     return Validator(dataset, metrics, val.batch_size, val.pictures, val.save_images, options.seed, device, world)
 
@@ -92,5 +92,7 @@ def _label(options: Options, weights: Path, step: int, changes: list[behaviour.C
     parts += [data.split, data.reference, f"{sampling.steps}steps", f"seed{options.seed}"]
     parts += [f"eta{sampling.eta:g}"] if sampling.eta else []
     parts += [f"strength{sampling.reference_strength:g}"] if sampling.reference_strength != 1 else []
+    parts += [f"{data.references}references"] if data.references > 1 else []
+    parts += [f"{data.match_colours}"] if data.match_colours != "none" else []
     parts += [f"{name}{value}" for name, value in (("crop", data.crop), ("limit", data.limit)) if value is not None]
     return "-".join([*parts, *behaviour.label(changes)])

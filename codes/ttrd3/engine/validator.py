@@ -163,7 +163,8 @@ class Validator:
         if self.save_images:
             write_png(folder / "images" / f"{name}.png", sr)  # the name holds the class folder, where there is one
         if draw:
-            reference = _pixels(batch["reference"][row]) if batch["has_reference"][row] else None
+            best = batch["reference"][row].reshape(-1, *batch["hr"].shape[1:])[0]  # of several references
+            reference = _pixels(best) if batch["has_reference"][row] else None
             columns = {"LR": lr, "bicubic": up, "TTRD3": sr, "reference": reference, "HR": hr}
             second = {"LR": name, "bicubic": captions["bicubic"], "TTRD3": captions["ttrd3"]}
             second["reference"] = batch["reference_name"][row]

@@ -15,8 +15,7 @@ class WeightStandardizedConv2d(nn.Conv2d):
 
     def standardized(self) -> Tensor:
         """The filters that the convolution is made with, (C', C, h, w)."""
-        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
-        return (self.weight - mean) * torch.rsqrt(variance + 1e-5)
+        return F.layer_norm(self.weight, self.weight.shape[1:], eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H, W)."""

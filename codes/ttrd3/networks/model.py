@@ -42,7 +42,8 @@ class TTRD3(nn.Module):
 
         Args:
             up: (N, 3, H, W) in [0, 1], LR enlarged by bicubic.
-            reference: (N, 3, H', W') in [0, 1], or None for none at all.
+            reference: (N, 3, H', W') in [0, 1], or (N, R, 3, H', W') for R references of each image, or None for
+                none at all.
             degraded: `reference` reduced to 1/4 and enlarged again.
             has_reference: (N,) bool; where false the textures are zeros whatever `reference` holds.
 
@@ -55,22 +56,25 @@ class TTRD3(nn.Module):
         self._check_size(up, "LR image, enlarged")
         if reference is None:
             return self._no_textures(up)
-        if up.shape != reference.shape:
-            textures = self.textures(up, self.encode_reference(reference, degraded))
-        else:  # one pass of three times the batch keeps the hardware busier than three
-            features = [level.chunk(3) for level in self.encoder(torch.cat([up, reference, degraded]))]
+        if reference.dim() == 5:
+            reference, degraded = reference.flatten(0, 1), degraded.flatten(0, 1)  # (N R, 3, H', W')
+        if up.shape[1:] == reference.shape[1:]:  # one pass of the whole batch keeps the hardware busier than three
+            sizes = [len(up), len(reference), len(degraded)]
+            features = [level.split(sizes) for level in self.encoder(torch.cat([up, reference, degraded]))]
             lr, ref, ref_degraded = ([level[part] for level in features] for part in range(3))
             textures = self.transfer(lr[-1], ref_degraded[-1], ref)
+        else:
+            textures = self.transfer.textures(self.encoder(up)[-1], self.encode_reference(reference, degraded))
         if has_reference is not None:
             keep = has_reference.view(-1, 1, 1, 1)
             textures = [torch.where(keep, texture, 0) for texture in textures]
         return textures
 
     def encode_reference(self, reference: Tensor, degraded: Tensor) -> ReferenceFeatures:
-        """What `textures` needs of a reference: encode it once, use it for any number of LR images.
+        """What `textures` needs of references: encode them once, use them for any number of LR images.
 
         Args:
-            reference: (N, 3, H', W') in [0, 1]; with N = 1 it serves all images of a batch.
+            reference: (R, 3, H', W') in [0, 1].
             degraded: `reference` reduced to 1/4 and enlarged again.
 
         Raises:
@@ -79,10 +83,10 @@ class TTRD3(nn.Module):
         self._check_size(reference, "reference")
         return self.transfer.code(self.encoder(degraded)[-1], self.encoder(reference))
 
-    def textures(self, up: Tensor, reference: ReferenceFeatures) -> list[Tensor]:
-        """`encode` with features of the reference instead of its image."""
+    def textures(self, up: Tensor, references: ReferenceFeatures) -> list[Tensor]:
+        """`encode` where each of the LR images has the same R references, with their features instead of images."""
         self._check_size(up, "LR image, enlarged")
-        return self.transfer.textures(self.encoder(up)[-1], reference)
+        return self.transfer.textures(self.encoder(up)[-1], references, shared=True)
 
     def begin(self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int]) -> Denoise:
         """Sampling of a batch begins: what does not change from step to step is taken here.

@@ -18,9 +18,9 @@ BLOCKS = (1, 2, 4)  # size of the block that one matching position stands for, a
 
 
 class ReferenceFeatures(NamedTuple):
-    """What STTG needs to know of a reference, position codes added; the same for every LR image.
+    """What STTG needs to know of references, position codes added; the same for every LR image.
 
-    degraded: (N, C3, H'/4, W'/4) of the degraded reference; levels: of the reference at quarter, half and full size.
+    degraded: (R, C3, H'/4, W'/4) of the degraded references; levels: of the references at quarter, half and full size.
     """
 
     degraded: Tensor
@@ -84,10 +84,12 @@ class STTG(nn.Module):
     def forward(self, lr: Tensor, degraded: Tensor, reference: Sequence[Tensor]) -> list[Tensor]:
         """Match, select, transfer.
 
+        An image may have several references, of one size: the K best matches are those of all of them together.
+
         Args:
             lr: (N, C3, H/4, W/4) level-3 features of the enlarged LR image.
-            degraded: (N, C3, H'/4, W'/4) level-3 features of the degraded reference.
-            reference: Features of the reference at full, half and quarter size.
+            degraded: (N R, C3, H'/4, W'/4) level-3 features of the degraded references, those of one image together.
+            reference: Features of the references at full, half and quarter size.
 
         Returns:
             Textures at full, half and quarter size of the LR image's grid, with the widths of `reference`.
@@ -99,30 +101,57 @@ class STTG(nn.Module):
         levels = [code(features) for code, features in zip(self.positions, reversed(reference), strict=True)]
         return ReferenceFeatures(self.positions[0](degraded), levels)
 
-    def textures(self, lr: Tensor, reference: ReferenceFeatures) -> list[Tensor]:
-        """The textures of `forward`; a single reference (N = 1) serves all LR images."""
-        degraded, coded = reference
-        degraded = degraded.expand(len(lr), -1, -1, -1)
-        local = match(lr, degraded, min(max(self.matches), degraded[0, 0].numel()), self.matching_memory)
-        overall = F.cosine_similarity(lr.mean((2, 3)), degraded.mean((2, 3)))[:, None, None]
+    def textures(self, lr: Tensor, references: ReferenceFeatures, shared: bool = False) -> list[Tensor]:
+        """The textures of `forward`; with `shared` each of the LR images has all the references."""
+        degraded, coded = references
+        if shared:
+            degraded = degraded.repeat(len(lr), 1, 1, 1)
+        count = len(degraded) // len(lr)
+        repeated = lr if count == 1 else lr.repeat_interleave(count, 0)
+        local = match(repeated, degraded, min(max(self.matches), degraded[0, 0].numel()), self.matching_memory)
+        overall = F.cosine_similarity(repeated.mean((2, 3)), degraded.mean((2, 3)))[:, None, None]
         similarity = (1 - self.global_weight) * local.similarity + self.global_weight * overall
+        index = local.index
+        if count > 1:
+            index, similarity = best_of_all(index, similarity, count, degraded[0, 0].numel())
         weights = similarity.sigmoid()  # (N, P, K)
 
         grid = tuple(lr.shape[2:])
-        count = overlap(grid, lr)
+        covered = overlap(grid, lr)
         textures = []
         for level, (features, s) in enumerate(zip(coded, BLOCKS, strict=True)):
             k = min(self.matches[level], weights.shape[2])
             level_weights = weights[:, :, :k]
             if self.k_logits[level] is not None:
                 level_weights = level_weights * at_least(self.k_logits[level])[:k]
-            texture = transfer(features, local.index[:, :, :k], level_weights, grid, s)
+            texture = transfer(features, index[:, :, :k], level_weights, grid, s, shared)
             if self.normalization == "released":
                 texture = texture / (9 * s * s)
             else:
-                texture = texture / F.interpolate(count, scale_factor=s, mode="nearest")
+                texture = texture / F.interpolate(covered, scale_factor=s, mode="nearest")
             textures.append(self.excitations[level](texture))
         return textures[::-1]
+
+
+def best_of_all(index: Tensor, similarity: Tensor, references: int, positions: int) -> tuple[Tensor, Tensor]:
+    """The K best of the matches with each of R references, best first.
+
+    Args:
+        index: (N R, P, K) positions, 0 to `positions` - 1 in each reference.
+        similarity: (N R, P, K).
+        references: R.
+        positions: Of one reference.
+
+    Returns:
+        (N, P, K) of both; the index counts the positions of all R references one after the other.
+    """
+    k = index.shape[2]
+    offset = torch.arange(references, device=index.device).view(1, references, 1, 1) * positions
+    # (N R, P, K) -> (N, R, P, K) -> (N, P, R K)
+    index = (index.unflatten(0, (-1, references)) + offset).transpose(1, 2).flatten(2)
+    similarity = similarity.unflatten(0, (-1, references)).transpose(1, 2).flatten(2)
+    best = similarity.topk(k, dim=2)
+    return index.gather(2, best.indices), best.values
 
 
 def at_least(logits: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ from torch import Tensor
 from ttrd3.networks.matching import sum_3x3
 
 
-def transfer(reference: Tensor, index: Tensor, weights: Tensor, grid: tuple[int, int], s: int) -> Tensor:
+def transfer(
+    reference: Tensor, index: Tensor, weights: Tensor, grid: tuple[int, int], s: int, shared: bool = False
+) -> Tensor:
     """Weighted sum of the matched reference patches, overlap-added (not yet divided by the overlap).
 
     A level that is s times finer than the matching grid has patches of 3s pixels, stride s, padding s. Such a patch is
@@ -15,25 +17,27 @@ def transfer(reference: Tensor, index: Tensor, weights: Tensor, grid: tuple[int,
     q(p) + o of the K matches q. One `embedding_bag` sums all 9 K of them without unfolding a patch.
 
     Args:
-        reference: (N, C, s H', s W') features; those of one reference (N = 1) serve all LR images.
-        index: (N, H W, K) positions q in the H' x W' grid of reference blocks.
+        reference: (N R, C, s H', s W') features of R references for each of the N images, those of one image together.
+        index: (N, H W, K) positions q in the R grids H' x W' of reference blocks, one grid after the other.
         weights: (N, H W, K).
         grid: (H, W) of the LR positions.
         s: Size of a block: 1, 2, 4 at levels 3, 2, 1.
+        shared: All images have the same references, (R, C, s H', s W').
 
     Returns:
         (N, C, s H, s W).
     """
-    n, references = len(index), len(reference)
+    n = len(index)
     height, width = grid
     blocks = F.pixel_unshuffle(reference, s)  # (N, C s s, H', W')
     rows, columns = blocks.shape[2:]
-    table = blocks.permute(0, 2, 3, 1).reshape(references * rows * columns, -1)
+    table = blocks.permute(0, 2, 3, 1).reshape(len(reference) * rows * columns, -1)
     nowhere = len(table)  # a last row of zeros: what lies outside the reference or the grid
     table = torch.cat([table, table.new_zeros(1, table.shape[1])])
 
-    image = torch.arange(references, device=index.device).view(-1, 1, 1, 1) * (rows * columns)
-    row = (index // columns).view(n, height, width, -1)
+    image = torch.arange(n, device=index.device).view(n, 1, 1) * (0 if shared else len(reference) // n)
+    image = (image + index // (rows * columns)).view(n, height, width, -1) * (rows * columns)
+    row = (index % (rows * columns) // columns).view(n, height, width, -1)
     column = (index % columns).view(n, height, width, -1)
     weights = weights.reshape(n, height, width, -1)
     bags, bag_weights = [], []
