@@ -41,7 +41,7 @@ ON_PYPI = {
     "DISTS_pytorch": "DISTS-pytorch",
 }
 # Pinned without an import statement of their own: what needs them.
-NEEDED_BY = {"tensorboard": "torch.utils.tensorboard"}
+NEEDED_BY = {"tensorboard": "torch.utils.tensorboard", "onnxscript": "torch.onnx"}
 NEEDED_BY_TESTS = {"ruff": "-m ruff check", "pytest-xdist": "-m pytest -n auto"}  # by this text in scripts/test.sh
 
 

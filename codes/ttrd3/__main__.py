@@ -28,6 +28,7 @@ COMMANDS = {
     "val": "validate trained weights: PSNR, SSIM, tables and pictures beside bicubic",
     "evaluate": "measure folders of super-resolved images against the truth, with PSNR, SSIM, LPIPS, FID and more",
     "import-released": "make the authors' released checkpoints usable here",
+    "export": "write a model as one ONNX graph, which runs without PyTorch",
     "report": "one HTML page to look at validations: slider, loupe, error maps, tables",
     "compare": "validations against the first one on the terminal, tested in pairs",
     "config": "check an option file and print the resolved options",

@@ -1,5 +1,6 @@
 """LR images -> restored images: encode the reference once, then sample."""
 
+import itertools
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class Restorer:
     """A model with the process it was trained for and the way to sample it.
 
     Attributes:
+        model: The plain one, or the fast copy of it (networks/fast), which is meant for this.
         steps: Sampling steps K.
         strength: Factor of the textures: 0 ignores the reference, 1 takes it as trained.
         eta: 0 (deterministic given the start noise) to 1 (ancestral).
@@ -59,7 +61,11 @@ class Restorer:
         x_in = 2 * up - 1
         if self.strength == 0:
             reference = None
-        textures = [self.strength * t for t in self.model.encode(up, reference, degraded, has_reference)]
+        textures = None
+        if reference is not None:
+            textures = [self.strength * t for t in self.model.encode(up, reference, degraded, has_reference)]
+        denoise = self.model.begin(x_in, textures, self.process.times(self.steps)[:-1])
+        number = itertools.count()
         sources = [np.random.default_rng([self.seed, _SAMPLING, zlib.crc32(name.encode())]) for name in names]
 
         def noise() -> Tensor:
@@ -67,8 +73,7 @@ class Restorer:
             return torch.from_numpy(np.stack(drawn)).to(up)
 
         def predict(x: Tensor, t: Tensor) -> Prediction:
-            outputs = self.model.denoise(x, t, x_in, textures)
-            return self.objective.convert(outputs, self.process, x, x_in, t, clamp=True)
+            return self.objective.convert(denoise(x, next(number)), self.process, x, x_in, t, clamp=True)
 
         start = self.process.start(x_in, noise())
         return (sample(predict, self.process, start, self.steps, self.eta, noise) + 1) / 2

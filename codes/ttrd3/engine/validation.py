@@ -14,6 +14,7 @@ from ttrd3.engine.restore import Restorer
 from ttrd3.engine.run_folder import RunFolder, step_label
 from ttrd3.engine.validator import Validation, Validator
 from ttrd3.errors import CheckpointError
+from ttrd3.networks.fast import prepare
 from ttrd3.networks.model import TTRD3
 from ttrd3.paths import input_path
 
@@ -29,10 +30,11 @@ def make_validator(options: Options, device: torch.device, world: World = ALONE)
 
 
 def make_restorer(options: Options, model: TTRD3, process: DiffusionProcess) -> Restorer:
-    """A restorer that samples as `sampling` says."""
+    """A restorer that samples with the weights of `model` as they are now, as `sampling` says."""
     objective = OBJECTIVES[options.diffusion.objective]
     sampling = options.sampling
-    return Restorer(model, process, objective, sampling.steps, sampling.reference_strength, sampling.eta, options.seed)
+    fast = prepare(model)
+    return Restorer(fast, process, objective, sampling.steps, sampling.reference_strength, sampling.eta, options.seed)
 
 
 def protocol(options: Options, weights: str, step: int) -> dict:

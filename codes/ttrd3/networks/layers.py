@@ -13,10 +13,13 @@ GROUPS = 8
 class WeightStandardizedConv2d(nn.Conv2d):
     """Convolution whose filters are standardised first: mean 0, variance 1 (biased, eps 1e-5) over each filter."""
 
+    def standardized(self) -> Tensor:
+        """The filters that the convolution is made with, (C', C, h, w)."""
+        return F.layer_norm(self.weight, self.weight.shape[1:], eps=1e-5)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H, W)."""
-        weight = F.layer_norm(self.weight, self.weight.shape[1:], eps=1e-5)
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+        return F.conv2d(x, self.standardized(), self.bias, self.stride, self.padding)
 
 
 class ChannelLayerNorm(nn.Module):

@@ -49,7 +49,7 @@ def match(lr: Tensor, reference: Tensor, k: int, memory: int) -> Matches:
 def _search(lr: Tensor, reference: Tensor, k: int, memory: int) -> Tensor:
     """(C, H, W), (C, H', W') -> (1, H W, K) positions in the reference."""
     channels, height, width = lr.shape
-    # Three full-size tensors live at once while the shifts are summed.
+    # Up to three full-size tensors live at once while the shifts are summed.
     row_bytes = 3 * lr.element_size() * (width + 2) * (reference.shape[1] + 2) * (reference.shape[2] + 2)
     rows = max(1, memory // row_bytes - 2)
     reference_norm = patch_norm(reference[None])[0].flatten()  # (H' W',)
@@ -60,10 +60,12 @@ def _search(lr: Tensor, reference: Tensor, k: int, memory: int) -> Tensor:
         strip = lr[:, top : min(top + rows, height) + 2]
         pixels = (strip.reshape(channels, -1).T @ flat_reference).view(*strip.shape[1:], *reference.shape[1:])
         # The square of shifts is separable: rows of both images first, then columns.
-        patches = sum(pixels[i : i + strip.shape[1] - 2, :, i : i + reference.shape[1] - 2] for i in range(3))
-        patches = sum(patches[:, i : i + width, :, i : i + reference.shape[2] - 2] for i in range(3))
+        below = [pixels[i : i + strip.shape[1] - 2, :, i : i + reference.shape[1] - 2] for i in range(3)]
+        patches = (below[0] + below[1]).add_(below[2])
+        beside = [patches[:, i : i + width, :, i : i + reference.shape[2] - 2] for i in range(3)]
+        patches = (beside[0] + beside[1]).add_(beside[2])
         # The norm of the LR patch is the same for all candidates: it does not change which is best.
-        found.append((patches.flatten(2).flatten(0, 1) / reference_norm).topk(k, dim=1).indices)
+        found.append(patches.flatten(2).flatten(0, 1).div_(reference_norm).topk(k, dim=1).indices)
     return torch.cat(found)[None]
 
 
@@ -89,6 +91,10 @@ def _similarity_of_pairs(lr: Tensor, reference: Tensor, index: Tensor) -> Tensor
 
 def patch_norm(features: Tensor) -> Tensor:
     """Euclidean norm of each 3x3 patch (zero padding 1): (N, C, H, W) -> (N, H, W), at least EPSILON."""
-    squares = features.square().sum(1, keepdim=True)
-    summed = F.avg_pool2d(squares, 3, stride=1, padding=1, divisor_override=1)[:, 0]
+    summed = sum_3x3(features.square().sum(1, keepdim=True))[:, 0]
     return summed.clamp(min=EPSILON**2).sqrt()
+
+
+def sum_3x3(x: Tensor) -> Tensor:
+    """Sum over the 3x3 neighbours of each position, zeros outside: (N, 1, H, W) -> (N, 1, H, W)."""
+    return F.conv2d(x, x.new_ones(1, 1, 3, 3), padding=1)

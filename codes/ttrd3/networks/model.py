@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from ttrd3.errors import DataError
 from ttrd3.networks.mfab import ENCODERS
-from ttrd3.networks.sttg import TRANSFERS
-from ttrd3.networks.variants import UNETS
+from ttrd3.networks.sttg import TRANSFERS, ReferenceFeatures
+from ttrd3.networks.variants import UNETS, Denoise
 from ttrd3.registry import Section
 
 
@@ -55,22 +55,55 @@ class TTRD3(nn.Module):
         """
         self._check_size(up, "LR image, enlarged")
         if reference is None:
-            n, _, h, w = up.shape
-            return [up.new_zeros(n, c, h // s, w // s) for c, s in zip(self.encoder.widths, (1, 2, 4), strict=True)]
+            return self._no_textures(up)
         if reference.dim() == 5:
             reference, degraded = reference.flatten(0, 1), degraded.flatten(0, 1)  # (N R, 3, H', W')
-        self._check_size(reference, "reference")
         if up.shape[1:] == reference.shape[1:]:  # one pass of the whole batch keeps the hardware busier than three
             sizes = [len(up), len(reference), len(degraded)]
             features = [level.split(sizes) for level in self.encoder(torch.cat([up, reference, degraded]))]
             lr, ref, ref_degraded = ([level[part] for level in features] for part in range(3))
+            textures = self.transfer(lr[-1], ref_degraded[-1], ref)
         else:
-            lr, ref, ref_degraded = self.encoder(up), self.encoder(reference), self.encoder(degraded)
-        textures = self.transfer(lr[-1], ref_degraded[-1], ref)
+            textures = self.transfer.textures(self.encoder(up)[-1], self.encode_reference(reference, degraded))
         if has_reference is not None:
             keep = has_reference.view(-1, 1, 1, 1)
             textures = [torch.where(keep, texture, 0) for texture in textures]
         return textures
+
+    def encode_reference(self, reference: Tensor, degraded: Tensor) -> ReferenceFeatures:
+        """What `textures` needs of references: encode them once, use them for any number of LR images.
+
+        Args:
+            reference: (R, 3, H', W') in [0, 1].
+            degraded: `reference` reduced to 1/4 and enlarged again.
+
+        Raises:
+            DataError: A size that the networks cannot take.
+        """
+        self._check_size(reference, "reference")
+        return self.transfer.code(self.encoder(degraded)[-1], self.encoder(reference))
+
+    def textures(self, up: Tensor, references: ReferenceFeatures) -> list[Tensor]:
+        """`encode` where each of the LR images has the same R references, with their features instead of images."""
+        self._check_size(up, "LR image, enlarged")
+        return self.transfer.textures(self.encoder(up)[-1], references, shared=True)
+
+    def begin(self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int]) -> Denoise:
+        """Sampling of a batch begins: what does not change from step to step is taken here.
+
+        Args:
+            x_in: (N, 3, H, W) in [-1, 1].
+            textures: Of `encode`, or None for images without a reference.
+            times: Integer time of each of the K steps.
+
+        Returns:
+            A function of x_t (N, 3, H, W) in [-1, 1] and the number of the step, 0..K-1: the objective's outputs.
+
+        Raises:
+            DataError: A size that the networks cannot take.
+        """
+        self._check_size(x_in, "LR image, enlarged")
+        return self.unet.begin(x_in, textures or self._no_textures(x_in), times)
 
     def denoise(self, x_t: Tensor, t: Tensor, x_in: Tensor, textures: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The objective's outputs for x_t and x_in, (N, 3, H, W) in [-1, 1], at integer times t (N,)."""
@@ -87,6 +120,10 @@ class TTRD3(nn.Module):
     ) -> tuple[Tensor, ...]:
         """`encode`, then `denoise` with x_in = 2 up - 1: a training step."""
         return self.denoise(x_t, t, 2 * up - 1, self.encode(up, reference, degraded, has_reference))
+
+    def _no_textures(self, up: Tensor) -> list[Tensor]:
+        n, _, h, w = up.shape
+        return [up.new_zeros(n, c, h // s, w // s) for c, s in zip(self.encoder.widths, (1, 2, 4), strict=True)]
 
     def _check_size(self, image: Tensor, what: str) -> None:
         height, width = image.shape[2:]

@@ -1,7 +1,7 @@
 """STTG: sparse texture transfer guidance (TTRD3, arXiv:2504.13026; specification section 3)."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,16 @@ from ttrd3.registry import PositiveInt, Registry
 
 TRANSFERS = Registry("transfer")
 BLOCKS = (1, 2, 4)  # size of the block that one matching position stands for, at levels 3, 2, 1
+
+
+class ReferenceFeatures(NamedTuple):
+    """What STTG needs to know of references, position codes added; the same for every LR image.
+
+    degraded: (R, C3, H'/4, W'/4) of the degraded references; levels: of the references at quarter, half and full size.
+    """
+
+    degraded: Tensor
+    levels: list[Tensor]
 
 
 class PositionCode(nn.Module):
@@ -84,8 +94,18 @@ class STTG(nn.Module):
         Returns:
             Textures at full, half and quarter size of the LR image's grid, with the widths of `reference`.
         """
-        coded = [code(features) for code, features in zip(self.positions, reversed(reference), strict=True)]
-        degraded = self.positions[0](degraded)
+        return self.textures(lr, self.code(degraded, reference))
+
+    def code(self, degraded: Tensor, reference: Sequence[Tensor]) -> ReferenceFeatures:
+        """Add the position codes to features of `degraded` and `reference`, shaped as in `forward`."""
+        levels = [code(features) for code, features in zip(self.positions, reversed(reference), strict=True)]
+        return ReferenceFeatures(self.positions[0](degraded), levels)
+
+    def textures(self, lr: Tensor, references: ReferenceFeatures, shared: bool = False) -> list[Tensor]:
+        """The textures of `forward`; with `shared` each of the LR images has all the references."""
+        degraded, coded = references
+        if shared:
+            degraded = degraded.repeat(len(lr), 1, 1, 1)
         count = len(degraded) // len(lr)
         repeated = lr if count == 1 else lr.repeat_interleave(count, 0)
         local = match(repeated, degraded, min(max(self.matches), degraded[0, 0].numel()), self.matching_memory)
@@ -104,7 +124,7 @@ class STTG(nn.Module):
             level_weights = weights[:, :, :k]
             if self.k_logits[level] is not None:
                 level_weights = level_weights * at_least(self.k_logits[level])[:k]
-            texture = transfer(features, index[:, :, :k], level_weights, grid, s)
+            texture = transfer(features, index[:, :, :k], level_weights, grid, s, shared)
             if self.normalization == "released":
                 texture = texture / (9 * s * s)
             else:

@@ -111,12 +111,13 @@ class DecoderLevel(nn.Module):
 
     def __init__(self, width: int, width_above: int | None, texture_width: int | None, time_width: int, guided: bool):
         super().__init__()
+        self.texture_width = texture_width or 0
         self.guided = guided and texture_width is not None
         if self.guided:
             self.block1 = GuidedBlock(2 * width, width, texture_width, time_width)
             self.block2 = GuidedBlock(2 * width, width, texture_width, time_width)
         else:
-            self.block1 = ResnetBlock(2 * width + (texture_width or 0), width, time_width)
+            self.block1 = ResnetBlock(2 * width + self.texture_width, width, time_width)
             self.block2 = ResnetBlock(2 * width, width, time_width)
         self.attention = LinearAttention(width)
         last = nn.Conv2d(width, width, 3, padding=1)

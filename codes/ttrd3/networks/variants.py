@@ -3,7 +3,8 @@
 Each maps (x_t, x_in, t, textures) to as many images as its objective has outputs: two (a, b), or one.
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from ttrd3.networks.unet import Decoder, Encoder, Middle, level_widths
 from ttrd3.registry import PositiveInt, Registry
 
 UNETS = Registry("unet")
+
+Denoise = Callable[[Tensor, int], tuple[Tensor, ...]]
+"""x_t (N, 3, H, W) in [-1, 1] and the number of the sampling step, from 0 -> the outputs, (N, 3, H, W) each."""
 
 
 class Trunk(nn.Module):
@@ -32,8 +36,33 @@ class Trunk(nn.Module):
         return self.middle(x, time), skips, time
 
 
+class UNet(nn.Module, ABC):
+    """What the variants have in common.
+
+    Attributes:
+        size_multiple: Heights and widths must be a multiple of this.
+        outputs: Images that a call gives.
+    """
+
+    size_multiple: int
+    outputs: int
+
+    @abstractmethod
+    def parts(self) -> list[tuple[Trunk, list[Decoder]]]:
+        """The trunks, each with the decoders that follow it; their outputs, in this order, are the network's."""
+
+    def begin(self, x_in: Tensor, textures: Sequence[Tensor], times: Sequence[int]) -> Denoise:
+        """Sampling of images x_in (N, 3, H, W) in [-1, 1] with K steps at `times` begins: what is the same at each."""
+
+        def denoise(x_t: Tensor, number: int) -> tuple[Tensor, ...]:
+            t = torch.full((len(x_t),), times[number], device=x_t.device)
+            return self(x_t, x_in, t, textures)
+
+        return denoise
+
+
 @UNETS.register("1Net-A")
-class OneNetA(nn.Module):
+class OneNetA(UNet):
     """One UNet whose head gives all outputs.
 
     Options:
@@ -56,6 +85,10 @@ class OneNetA(nn.Module):
         self.trunk = Trunk(widths)
         self.decoder = Decoder(widths, texture_widths, 4 * width, 3 * outputs, guided=False)
 
+    def parts(self) -> list[tuple[Trunk, list[Decoder]]]:
+        """One trunk, one decoder for all outputs."""
+        return [(self.trunk, [self.decoder])]
+
     def forward(self, x_t: Tensor, x_in: Tensor, t: Tensor, textures: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """(N, 3, H, W) in [-1, 1] twice, (N,), textures [full, half, quarter] -> one or two (N, 3, H, W)."""
         x, skips, time = self.trunk(x_t, x_in, t)
@@ -63,7 +96,7 @@ class OneNetA(nn.Module):
 
 
 @UNETS.register("1Net-B")
-class OneNetB(nn.Module):
+class OneNetB(UNet):
     """One encoder and middle, a decoder with its own head for each output.
 
     Options:
@@ -82,10 +115,15 @@ class OneNetB(nn.Module):
         super().__init__()
         widths = level_widths(width, multipliers)
         self.size_multiple = 2 ** (len(widths) - 1)  # every level but the first halves the size
+        self.outputs = outputs
         self.trunk = Trunk(widths)
         self.decoders = nn.ModuleList(
             Decoder(widths, texture_widths, 4 * width, 3, guided=False) for _ in range(outputs)
         )
+
+    def parts(self) -> list[tuple[Trunk, list[Decoder]]]:
+        """One trunk, a decoder for each output."""
+        return [(self.trunk, list(self.decoders))]
 
     def forward(self, x_t: Tensor, x_in: Tensor, t: Tensor, textures: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """(N, 3, H, W) in [-1, 1] twice, (N,), textures [full, half, quarter] -> one or two (N, 3, H, W)."""
@@ -94,7 +132,7 @@ class OneNetB(nn.Module):
 
 
 @UNETS.register("2Net")
-class TwoNet(nn.Module):
+class TwoNet(UNet):
     """A UNet of its own for each output, with GuidedBlocks where textures enter.
 
     Options:
@@ -113,10 +151,15 @@ class TwoNet(nn.Module):
         super().__init__()
         widths = level_widths(width, multipliers)
         self.size_multiple = 2 ** (len(widths) - 1)  # every level but the first halves the size
+        self.outputs = outputs
         self.trunks = nn.ModuleList(Trunk(widths) for _ in range(outputs))
         self.decoders = nn.ModuleList(
             Decoder(widths, texture_widths, 4 * width, 3, guided=True) for _ in range(outputs)
         )
+
+    def parts(self) -> list[tuple[Trunk, list[Decoder]]]:
+        """A trunk and a decoder for each output."""
+        return [(trunk, [decoder]) for trunk, decoder in zip(self.trunks, self.decoders, strict=True)]
 
     def forward(self, x_t: Tensor, x_in: Tensor, t: Tensor, textures: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """(N, 3, H, W) in [-1, 1] twice, (N,), textures [full, half, quarter] -> one or two (N, 3, H, W)."""

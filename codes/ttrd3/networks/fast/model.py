@@ -1,0 +1,42 @@
+"""`prepare`: a trained model -> the same model for sampling."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ttrd3.networks.fast.convolutions import frozen
+from ttrd3.networks.fast.encoder import fast_encoder
+from ttrd3.networks.fast.unet import FastUNet
+from ttrd3.networks.model import TTRD3
+from ttrd3.networks.variants import Denoise
+
+
+class FastModel(TTRD3):
+    """TTRD3 for sampling only: `encode`, `encode_reference`, `textures` and `begin` of a frozen copy of the weights.
+
+    The results are those of the plain model: in float32 up to rounding, in bfloat16 nearly.
+    """
+
+    def begin(self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int]) -> Denoise:
+        """As TTRD3, and computes what depends only on x_in, the textures and the times."""
+        self._check_size(x_in, "LR image, enlarged")
+        return self.unet.begin(x_in, textures, times)
+
+
+def prepare(model: TTRD3, dtype: torch.dtype = torch.float32) -> FastModel:
+    """A fast copy of `model` as it is now, on its device, which it must stay on.
+
+    Args:
+        model: A plain model; it is not changed, and what it learns later does not reach the copy.
+        dtype: In which the UNet computes, float32 or bfloat16. Its first and last convolution, the encoder and STTG
+            are float32 always.
+    """
+    return FastModel(fast_encoder(model.encoder), frozen(model.transfer), FastUNet(model.unet, dtype))
+
+
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices faster than float32 ones; others emulate them, slowly."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

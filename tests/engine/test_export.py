@@ -1,0 +1,98 @@
+"""`ttrd3 export`: the graph runs without PyTorch and gives what PyTorch gives."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from helpers import TINY
+from PIL import Image
+
+from ttrd3.__main__ import main
+from ttrd3.engine import build, checkpoint
+from ttrd3.engine.export import Restoration
+from ttrd3.engine.options import Options, load_options
+from ttrd3.networks.transfer import _gather_sum
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    options = load_options([str(ROOT / "options" / "quickstart.yml"), *TINY, "diffusion.timesteps=10"])
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("export") / "tiny.safetensors"
+    checkpoint.save_state(path, build.build_model(options.model, options.diffusion).state_dict(), options, 3)
+    return path
+
+
+@pytest.fixture(scope="module")
+def graph(weights):
+    path = weights.with_name("tiny.onnx")
+    assert main(["export", "--onnx", str(path), "--weights", str(weights), "--tile", "32", "--steps", "2"]) == 0
+    return path
+
+
+def test_other_images_than_it_was_made_with(graph, weights):
+    rng = np.random.default_rng(1)
+    images = {name: rng.integers(256, size=(32, 32, 3), dtype=np.uint8) for name in ("up", "reference", "degraded")}
+    inputs = images | {"noise": rng.standard_normal((32, 32, 3), dtype=np.float32)}
+    (found,) = onnxruntime.InferenceSession(graph).run(["sr"], inputs)
+    stored = checkpoint.load(weights)
+    restoration = Restoration(Options.model_validate(stored.options), stored.weights(), weights, steps=2, strength=1.0)
+    with torch.no_grad():
+        expected = restoration(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert found.std() > 0.05
+
+
+def test_the_graph_names_no_file_of_this_machine(graph):
+    onnx.checker.check_model(graph)
+    assert str(ROOT).encode() not in graph.read_bytes()
+
+
+def test_the_script_runs_it_without_pytorch(graph, tmp_path):
+    rng = np.random.default_rng(2)
+    for name, side in (("lr", 8), ("reference", 32)):
+        Image.fromarray(rng.integers(256, size=(side, side, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    script = ROOT / "scripts" / "run_onnx.py"
+    words = [graph, tmp_path / "lr.png", tmp_path / "sr.png", tmp_path / "reference.png"]
+    blocked = f"import runpy, sys; sys.modules['torch'] = None; sys.argv = {[str(script), *map(str, words)]!r}"
+    run = f"{blocked}; runpy.run_path(sys.argv[0], run_name='__main__')"
+    subprocess.run([sys.executable, "-c", run], check=True)
+    with Image.open(tmp_path / "sr.png") as sr:
+        assert sr.size == (32, 32)
+
+
+def test_strength_0_makes_a_graph_without_a_reference(weights, tmp_path, capsys):
+    path = tmp_path / "alone.onnx"
+    words = ["--tile", "16", "--steps", "1", "--strength", "0"]
+    assert main(["export", "--onnx", str(path), "--weights", str(weights), *words]) == 0
+    assert [i.name for i in onnxruntime.InferenceSession(path).get_inputs()] == ["up", "noise"]
+    assert "differs from PyTorch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tile", "30"], "--tile: found 30, expected a multiple of"),
+        (["--steps", "11"], "--steps: found 11, expected at most 10"),
+    ],
+)
+def test_mistakes(weights, tmp_path, capsys, words, message):
+    path = tmp_path / "graph.onnx"
+    assert main(["export", "--onnx", str(path), "--weights", str(weights), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_what_is_exported_instead_of_embedding_bag_equals_it(monkeypatch):
+    table = torch.cat([torch.randn(9, 5), torch.zeros(1, 5)])
+    index, weights = torch.randint(10, (7, 12)), torch.rand(7, 12)
+    expected = _gather_sum(table, index, weights, nowhere=9)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    torch.testing.assert_close(_gather_sum(table, index, weights, nowhere=9), expected)
