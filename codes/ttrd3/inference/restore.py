@@ -1,7 +1,7 @@
 """LR images -> restored images: encode the reference once, then sample."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from ttrd3.diffusion.objectives import Objective, Prediction
 from ttrd3.diffusion.process import DiffusionProcess
 from ttrd3.diffusion.samplers import sample
+from ttrd3.inference.precision import PrecisionName, of_networks
 from ttrd3.networks.model import TTRD3
 
 _SAMPLING = 5  # keeps sampling noise independent of other draws of the same seed
@@ -25,6 +26,7 @@ class Restorer:
         strength: Factor of the textures: 0 ignores the reference, 1 takes it as trained.
         eta: 0 (deterministic given the start noise) to 1 (ancestral).
         seed: Of the noise; together with the image's name it decides it, so that the batch does not.
+        precision: Of the networks.
     """
 
     model: TTRD3
@@ -35,7 +37,8 @@ class Restorer:
     eta: float
     seed: int
 
-    @torch.inference_mode()
+    precision: PrecisionName = "float32"
+
     def __call__(
         self,
         up: Tensor,
@@ -44,7 +47,7 @@ class Restorer:
         has_reference: Tensor | None,
         names: Sequence[str],
     ) -> Tensor:
-        """Restore.
+        """Restore with noise that follows from the seed and each image's name.
 
         Args:
             up: (N, 3, H, W) in [0, 1], LR enlarged by bicubic.
@@ -56,19 +59,40 @@ class Restorer:
         Returns:
             (N, 3, H, W) in [0, 1].
         """
-        x_in = 2 * up - 1
-        if self.strength == 0:
-            reference = None
-        textures = [self.strength * t for t in self.model.encode(up, reference, degraded, has_reference)]
         sources = [np.random.default_rng([self.seed, _SAMPLING, zlib.crc32(name.encode())]) for name in names]
 
         def noise() -> Tensor:
             drawn = [source.standard_normal(up.shape[1:], dtype=np.float32) for source in sources]
             return torch.from_numpy(np.stack(drawn)).to(up)
 
+        return self.sampled(up, self.textures(up, reference, degraded, has_reference), noise)
+
+    @torch.inference_mode()
+    def textures(
+        self, up: Tensor, reference: Tensor | None, degraded: Tensor | None, has_reference: Tensor | None
+    ) -> list[Tensor]:
+        """What the reference adds, already times `strength`: the same for every step and every sample."""
+        if self.strength == 0:
+            reference = None
+        with of_networks(self.precision, up.device):
+            return [self.strength * t for t in self.model.encode(up, reference, degraded, has_reference)]
+
+    @torch.inference_mode()
+    def sampled(self, up: Tensor, textures: list[Tensor], noise: Callable[[], Tensor]) -> Tensor:
+        """One sample: (N, 3, H, W) in [0, 1].
+
+        Args:
+            up: (N, 3, H, W) in [0, 1].
+            textures: Of `textures`.
+            noise: Gives standard normal noise like `up`: at the start, and with eta > 0 once a step but the last.
+        """
+        x_in = 2 * up - 1
+
         def predict(x: Tensor, t: Tensor) -> Prediction:
-            outputs = self.model.denoise(x, t, x_in, textures)
-            return self.objective.convert(outputs, self.process, x, x_in, t, clamp=True)
+            with of_networks(self.precision, x.device):
+                outputs = self.model.denoise(x, t, x_in, textures)
+            whole = tuple(output.float() for output in outputs)
+            return self.objective.convert(whole, self.process, x, x_in, t, clamp=True)
 
         start = self.process.start(x_in, noise())
         return (sample(predict, self.process, start, self.steps, self.eta, noise) + 1) / 2
