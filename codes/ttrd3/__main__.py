@@ -24,6 +24,7 @@ COMMANDS = {
     "train": "train a model as an option file says; the same command again resumes",
     "val": "validate trained weights: PSNR, SSIM, tables and pictures beside bicubic",
     "evaluate": "measure folders of super-resolved images against the truth, with PSNR, SSIM, LPIPS, FID and more",
+    "upscale": "enlarge images and GeoTIFF scenes of any size by four with trained weights",
     "import-released": "make the authors' released checkpoints usable here",
     "config": "check an option file and print the resolved options",
     "doctor": "versions, devices, free memory and disk, optional weights",
