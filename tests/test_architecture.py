@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "engine": BASE | WORKERS | {"diffusion", "released", "reports", "inference"},
     "commands": BASE | WORKERS | {"diffusion", "released", "reports", "inference", "engine"},
     "__main__": {"errors", "commands"},
-    "__init__": set(),
+    "__init__": {"inference"},  # `from ttrd3 import Upscaler`, on demand
 }
 
 # Import name -> name on PyPI, where they differ.

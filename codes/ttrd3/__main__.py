@@ -27,6 +27,7 @@ COMMANDS = {
     "train": "train a model as an option file says; the same command again resumes",
     "val": "validate trained weights: PSNR, SSIM, tables and pictures beside bicubic",
     "evaluate": "measure folders of super-resolved images against the truth, with PSNR, SSIM, LPIPS, FID and more",
+    "upscale": "enlarge images and GeoTIFF scenes of any size by four with trained weights",
     "import-released": "make the authors' released checkpoints usable here",
     "export": "write a model as one ONNX graph, which runs without PyTorch",
     "report": "one HTML page to look at validations: slider, loupe, error maps, tables",

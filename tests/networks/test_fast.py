@@ -8,8 +8,8 @@ from helpers import relative_error
 
 from ttrd3.diffusion.objectives import OBJECTIVES
 from ttrd3.diffusion.process import DiffusionProcess
-from ttrd3.engine.restore import Restorer
 from ttrd3.errors import DataError
+from ttrd3.inference.restore import Restorer
 from ttrd3.networks.fast import attention, prepare
 from ttrd3.networks.fast.attention import FastAttention, FastLinearAttention
 from ttrd3.networks.fast.convolutions import FastConv, FastUpsample

@@ -12,8 +12,9 @@ from ttrd3.engine.acceleration import keep_freed_memory
 from ttrd3.engine.describe import descriptor_of_index
 from ttrd3.engine.distributed import ALONE, World
 from ttrd3.engine.options import DiffusionOptions, ModelOptions, Options
-from ttrd3.engine.precision import exact_float32
 from ttrd3.errors import ConfigError, DeviceError
+from ttrd3.inference.device import find_device, require_device
+from ttrd3.inference.precision import exact_float32
 from ttrd3.losses import LOSSES
 from ttrd3.losses.base import Loss
 from ttrd3.metrics.base import Described
@@ -29,12 +30,7 @@ def build_device(name: str, world: World = ALONE) -> torch.device:
     Raises:
         DeviceError: No device of this name, CUDA is asked for and is not there, or one device for several processes.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:  # a command line's word; option files are checked before
-        raise DeviceError(f"device: found {name!r}, expected auto, cpu, cuda or cuda:N.") from None
+    device = find_device(name)
     if world.size > 1 and device.type == "cuda":
         if device.index is not None:
             raise DeviceError(
@@ -45,11 +41,7 @@ def build_device(name: str, world: World = ALONE) -> torch.device:
     exact_float32()
     if device.type == "cpu":
         keep_freed_memory()
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(
-            f"device: found {name}, but this machine offers {torch.cuda.device_count()} CUDA devices to PyTorch. "
-            "Use device=auto or device=cpu; `ttrd3 doctor` says what is there."
-        )
+    require_device(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # pinned memory and library defaults follow it
     return device

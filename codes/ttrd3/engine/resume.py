@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ttrd3.engine import checkpoint
-from ttrd3.engine.checkpoint import DamagedError, Stored
 from ttrd3.engine.options import Options
 from ttrd3.errors import CheckpointError
+from ttrd3.inference.weights import DamagedError, Stored
 
 # Options without influence on the weights that training arrives at (but for rounding).
 FREE = checkpoint.FREE | {

@@ -10,10 +10,10 @@ from ttrd3.diffusion.process import DiffusionProcess
 from ttrd3.engine import behaviour, build, checkpoint
 from ttrd3.engine.distributed import ALONE, World
 from ttrd3.engine.options import Options
-from ttrd3.engine.restore import Restorer
 from ttrd3.engine.run_folder import RunFolder, step_label
 from ttrd3.engine.validator import Validation, Validator
 from ttrd3.errors import CheckpointError
+from ttrd3.inference.restore import Restorer
 from ttrd3.networks.fast import prepare
 from ttrd3.networks.model import TTRD3
 from ttrd3.paths import input_path

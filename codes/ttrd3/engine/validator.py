@@ -18,9 +18,9 @@ from ttrd3.data.triplets import TripletDataset
 from ttrd3.engine.distributed import ALONE, World
 from ttrd3.engine.loading import Batch, ValidationSamples, batches, image, to_device, validation_loader
 from ttrd3.engine.logs import Progress
-from ttrd3.engine.restore import Restorer
 from ttrd3.errors import DataError
 from ttrd3.files import PARTIAL, require_free_space, require_writable
+from ttrd3.inference.restore import Restorer
 from ttrd3.metrics import Measuring, Metric
 from ttrd3.metrics.base import Described
 from ttrd3.reports.panels import contact_sheet, panel

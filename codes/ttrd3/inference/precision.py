@@ -1,0 +1,61 @@
+"""Number formats that the networks can compute in: float32, TF32, bfloat16, float16."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+
+from ttrd3.errors import DeviceError
+
+PrecisionName = Literal["float32", "tf32", "bfloat16", "float16"]
+
+_HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def require_precision(name: PrecisionName, device: torch.device, option: str) -> None:
+    """Check that `device` has a number format.
+
+    Raises:
+        DeviceError: It has not, or only by emulation; names the option that asked for it.
+    """
+    on_cuda = device.type == "cuda"
+    if name == "tf32" and not (on_cuda and torch.cuda.get_device_capability(device) >= (8, 0)):
+        raise _unsupported(name, device, option, "float32, or bfloat16 to be faster")
+    if name == "bfloat16" and on_cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise _unsupported(name, device, option, "float16")
+
+
+@contextlib.contextmanager
+def of_networks(name: PrecisionName, device: torch.device) -> Iterator[None]:
+    """The block's matrix products and convolutions are in this precision."""
+    with torch.autocast(device.type, dtype=_HALF.get(name), enabled=name in _HALF):
+        if name == "tf32":
+            with _float32_products("tf32"):
+                yield
+        else:
+            yield
+
+
+def exact_float32() -> None:
+    """Turn TF32 off, which PyTorch has on for convolutions: float32 means float32, in validation too."""
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+
+
+@contextlib.contextmanager
+def _float32_products(kind: str) -> Iterator[None]:
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    former = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = kind
+        yield
+    finally:
+        for backend, precision in zip(backends, former, strict=True):
+            backend.fp32_precision = precision
+
+
+def _unsupported(name: str, device: torch.device, option: str, instead: str) -> DeviceError:
+    what = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
+    return DeviceError(f"{option}: found {name}, which {what} does not have. Use {instead}.")

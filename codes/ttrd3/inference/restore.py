@@ -1,0 +1,115 @@
+"""LR images -> restored images: encode the reference once, then sample."""
+
+import itertools
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ttrd3.diffusion.objectives import Objective, Prediction
+from ttrd3.diffusion.process import DiffusionProcess
+from ttrd3.diffusion.samplers import sample
+from ttrd3.inference.precision import PrecisionName, of_networks
+from ttrd3.networks.model import TTRD3
+
+_SAMPLING = 5  # keeps sampling noise independent of other draws of the same seed
+
+
+@dataclass
+class Restorer:
+    """A model with the process it was trained for and the way to sample it.
+
+    Attributes:
+        model: The plain one, or the fast copy of it (networks/fast), which is meant for this.
+        steps: Sampling steps K.
+        strength: Factor of the textures: 0 ignores the reference, 1 takes it as trained.
+        eta: 0 (deterministic given the start noise) to 1 (ancestral).
+        seed: Of the noise; together with the image's name it decides it, so that the batch does not.
+        precision: Of the networks.
+        fidelity: F, 0 to 1. The result is (1 - F) x_0 + F (x_in - residual): x_0 is the sampler's image, the residual
+            is the one predicted at the first step, where x_T knows nothing of x_0, so that x_in - residual estimates
+            the mean of all images that fit. Lines between these two ends trade distortion for realism best
+            (Freirich et al., arXiv:2107.02555). 0 samples as trained, 1 takes the residual alone, no noise.
+    """
+
+    model: TTRD3
+    process: DiffusionProcess
+    objective: Objective
+    steps: int
+    strength: float
+    eta: float
+    seed: int
+
+    precision: PrecisionName = "float32"
+    fidelity: float = 0.0
+
+    def __call__(
+        self,
+        up: Tensor,
+        reference: Tensor | None,
+        degraded: Tensor | None,
+        has_reference: Tensor | None,
+        names: Sequence[str],
+    ) -> Tensor:
+        """Restore with noise that follows from the seed and each image's name.
+
+        Args:
+            up: (N, 3, H, W) in [0, 1], LR enlarged by bicubic.
+            reference: (N, 3, H', W') in [0, 1], or None.
+            degraded: The reference reduced to 1/4 and enlarged again.
+            has_reference: (N,) bool.
+            names: One for each image.
+
+        Returns:
+            (N, 3, H, W) in [0, 1].
+        """
+        sources = [np.random.default_rng([self.seed, _SAMPLING, zlib.crc32(name.encode())]) for name in names]
+
+        def noise() -> Tensor:
+            drawn = [source.standard_normal(up.shape[1:], dtype=np.float32) for source in sources]
+            return torch.from_numpy(np.stack(drawn)).to(up)
+
+        return self.sampled(up, self.textures(up, reference, degraded, has_reference), noise)
+
+    @torch.inference_mode()
+    def textures(
+        self, up: Tensor, reference: Tensor | None, degraded: Tensor | None, has_reference: Tensor | None
+    ) -> list[Tensor] | None:
+        """What the reference adds, already times `strength`: the same for every step and every sample."""
+        if reference is None or self.strength == 0:
+            return None
+        with of_networks(self.precision, up.device):
+            return [self.strength * t for t in self.model.encode(up, reference, degraded, has_reference)]
+
+    @torch.inference_mode()
+    def sampled(self, up: Tensor, textures: list[Tensor] | None, noise: Callable[[], Tensor]) -> Tensor:
+        """One sample: (N, 3, H, W) in [0, 1].
+
+        Args:
+            up: (N, 3, H, W) in [0, 1].
+            textures: Of `textures`; None: no reference.
+            noise: Gives standard normal noise like `up`: at the start, and with eta > 0 once a step but the last.
+        """
+        x_in = 2 * up - 1
+        with of_networks(self.precision, up.device):  # what all steps share is computed once
+            denoise = self.model.begin(x_in, textures, self.process.times(self.steps)[:-1])
+        number = itertools.count()
+        first = None
+
+        def predict(x: Tensor, t: Tensor) -> Prediction:
+            nonlocal first
+            with of_networks(self.precision, x.device):
+                outputs = denoise(x, next(number))
+            whole = tuple(output.float() for output in outputs)
+            found = self.objective.convert(whole, self.process, x, x_in, t, clamp=True)
+            first = found.residual if first is None else first
+            return found
+
+        start = self.process.start(x_in, noise())
+        x0 = sample(predict, self.process, start, self.steps, self.eta, noise)
+        if self.fidelity > 0:
+            x0 = x0.lerp((x_in - first).clamp(-1, 1), self.fidelity)
+        return (x0 + 1) / 2

@@ -1,0 +1,144 @@
+"""Restores tiles of a scene: windows in, float images out, the same whatever the order, batch or process."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ttrd3.data.degrade import SCALE, degrade
+from ttrd3.inference.enlarge import Scene, continued, enlarged
+from ttrd3.inference.grid import Grid
+from ttrd3.inference.noise import noise_field
+from ttrd3.inference.references import ReferenceSource, View
+from ttrd3.inference.restore import Restorer
+
+logger = logging.getLogger(__name__)
+
+Put = Callable[[int, np.ndarray], None]
+
+_DRAWS = 2**20  # fields of noise that one sample may use: more than there are steps
+
+# torch's words on CUDA and on the CPU: neither has an exception class of its own on every device
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|ALLOC_FAILED")
+
+
+@dataclass
+class Tiler:
+    """What a tile's result depends on.
+
+    Attributes:
+        samples: N; with more than one, a tile has six channels: their mean and their standard deviation.
+        batch_size: Tiles restored at once.
+    """
+
+    restorer: Restorer
+    scene: Scene
+    grid: Grid
+    references: ReferenceSource
+    samples: int
+    batch_size: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every tile."""
+        height, width = self.grid.tile_shape
+        return (6 if self.samples > 1 else 3), SCALE * height, SCALE * width
+
+    def run(self, numbers: Sequence[int], put: Put) -> None:
+        """Restore tiles and hand each to `put` as float32 (C, H, W) in [0, 1]."""
+        empty = [number for number in numbers if self.scene.is_empty(*self._window(number))]
+        for number in empty:
+            put(number, np.zeros(self.shape, np.float32))
+        numbers = [number for number in numbers if number not in set(empty)]
+        for begin in range(0, len(numbers), self.batch_size):
+            part = numbers[begin : begin + self.batch_size]
+            ups = [self._up(number) for number in part]
+            references = [self._reference(number, up) for number, up in zip(part, ups, strict=True)]
+            for rows in _of_one_shape(references):
+                found = self._restored(
+                    [part[row] for row in rows], [ups[row] for row in rows], [references[row] for row in rows]
+                )
+                for row, result in zip(rows, found, strict=True):
+                    put(part[row], result)
+
+    def _up(self, number: int) -> np.ndarray:
+        top, left, height, width = self._window(number)
+        up = enlarged(self.scene, top, left, height, width)
+        return continued(up, *(SCALE * side for side in self.grid.tile_shape))
+
+    def _window(self, number: int) -> tuple[int, int, int, int]:
+        """(top, left, height, width) in LR pixels of what lies inside the image."""
+        (top, left), (height, width) = self.grid.place(number), self.grid.tile_shape
+        return top, left, min(height, self.scene.height), min(width, self.scene.width)
+
+    def _reference(self, number: int, up: np.ndarray) -> np.ndarray | None:
+        if self.restorer.strength == 0:
+            return None
+        of = self.scene.height, self.scene.width
+        return self.references.window(View(*self._window(number), of, np.rint(up * 255).astype(np.uint8)))
+
+    @torch.inference_mode()
+    def _restored(
+        self, numbers: list[int], ups: list[np.ndarray], references: list[np.ndarray | None]
+    ) -> Iterator[np.ndarray]:
+        device = self.restorer.process.abar.device
+        up = torch.from_numpy(np.stack(ups)).permute(0, 3, 1, 2).contiguous().to(device)
+        textures = self.restorer.textures(up, *_tensors(references, device))
+        total = torch.zeros_like(up, dtype=torch.float64)
+        squares = torch.zeros_like(total)
+        for sample in range(self.samples):
+            found = self.restorer.sampled(up, textures, self._noise(numbers, up, sample)).clamp(0, 1).double()
+            total += found
+            squares += found.square()
+        mean = total / self.samples
+        if self.samples > 1:
+            variance = (squares - total * mean) / (self.samples - 1)
+            mean = torch.cat([mean, variance.clamp(min=0).sqrt()], dim=1)
+        yield from mean.float().cpu().numpy()
+
+    def _noise(self, numbers: list[int], up: Tensor, sample: int) -> Callable[[], Tensor]:
+        """The draws of one sample, each a window of a field of its own."""
+        places = [tuple(SCALE * at for at in self.grid.place(number)) for number in numbers]
+        drawn = 0
+
+        def noise() -> Tensor:
+            nonlocal drawn
+            draw = sample * _DRAWS + drawn
+            drawn += 1
+            fields = [noise_field(self.restorer.seed, draw, *place, *up.shape[2:]) for place in places]
+            return torch.from_numpy(np.stack(fields)).to(up)
+
+        return noise
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that memory ran out, on whatever device."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    )
+
+
+def _of_one_shape(references: list[np.ndarray | None]) -> list[list[int]]:
+    """Rows whose references can be stacked, in order of appearance; those without one stand alone."""
+    groups: dict[tuple[int, ...] | None, list[int]] = {}
+    for row, reference in enumerate(references):
+        groups.setdefault(None if reference is None else reference.shape, []).append(row)
+    return list(groups.values())
+
+
+def _tensors(
+    references: list[np.ndarray | None], device: torch.device
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """References, the same degraded, and whether there is one, as the networks take them."""
+    given = [reference for reference in references if reference is not None]
+    if not given:
+        return None, None, None
+    whole, degraded = (
+        torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device).float() / 255
+        for images in (given, [degrade(reference) for reference in given])
+    )
+    return whole, degraded, torch.ones(len(given), dtype=torch.bool, device=device)

@@ -1,0 +1,268 @@
+"""`Upscaler`: x4 super-resolution of arrays, PIL images, tensors and files with trained weights."""
+
+import logging
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ttrd3.errors import DataError, UserError
+from ttrd3.inference import pictures, raster
+from ttrd3.inference.assemble import Assembler
+from ttrd3.inference.device import find_device, require_device
+from ttrd3.inference.enlarge import Scene
+from ttrd3.inference.grid import make_grid
+from ttrd3.inference.pictures import ArrayScene
+from ttrd3.inference.precision import PrecisionName, exact_float32, require_precision
+from ttrd3.inference.ranges import as_bytes
+from ttrd3.inference.references import NoReference, PictureReference, ReferenceSource
+from ttrd3.inference.restore import Restorer
+from ttrd3.inference.store import MemoryTiles
+from ttrd3.inference.tiles import Tiler, is_out_of_memory
+from ttrd3.inference.trained import Trained, read_trained
+from ttrd3.networks.fast import prepare
+from ttrd3.networks.model import TTRD3
+
+logger = logging.getLogger(__name__)
+
+ImageLike = np.ndarray | Image.Image | Tensor | str | PathLike
+SMALLEST_TILE = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How images are enlarged; lengths in pixels of the result.
+
+    Attributes:
+        steps: Sampling steps K; None: as the weights' options say.
+        strength: Factor of the reference's textures: 0 ignores it, 1 takes it as trained.
+        fidelity: 0 (most realistic: sampled as trained) to 1 (most faithful: the residual alone), see `Restorer`.
+        eta: 0 (deterministic given the start noise) to 1 (ancestral); None: as the weights' options say.
+        seed: Of the noise field.
+        tile: Side of the tiles that large images are cut into.
+        overlap: Of neighbouring tiles, blended by ramps; at most a third of the tile.
+        precision: Of the networks.
+        consistent: Project the result so that its bicubic reduction is the LR image.
+        batch_size: Tiles at once; None: 1 on a CPU, 8 on a GPU.
+    """
+
+    steps: int | None = None
+    strength: float = 1.0
+    fidelity: float = 0.0
+    eta: float | None = None
+    seed: int = 10
+    tile: int = 256
+    overlap: int = 32
+    precision: PrecisionName = "float32"
+    consistent: bool = False
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of several samples.
+
+    Attributes:
+        mean: Of the same kind as the LR image.
+        std: float32 array (4 h, 4 w, 3), for 8-bit images in 8-bit levels, else in the values' own unit.
+    """
+
+    mean: Any
+    std: np.ndarray
+
+
+class Upscaler:
+    """Trained weights, ready to enlarge images by four.
+
+    >>> upscaler = Upscaler.from_file("weights.safetensors", steps=4)
+    >>> image = upscaler.upscale("lr.png", reference="sharp.png")
+    """
+
+    def __init__(self, trained: Trained, device: torch.device, settings: Settings):
+        """Use `from_file`.
+
+        Raises:
+            UserError: A setting that is out of range, or that the weights or the device cannot do.
+        """
+        self.trained, self.device, self.settings = trained, device, settings
+        self.multiple = trained.model.size_multiple
+        _check(settings, trained, self.multiple)
+        require_precision(settings.precision, device, "precision")
+        exact_float32()
+        given = trained.steps if settings.steps is None else settings.steps
+        eta = trained.eta if settings.eta is None else settings.eta
+        model, process = trained.model.to(device), trained.process.to(device)
+        network, precision = _for_sampling(model, settings.precision)
+        self.restorer = Restorer(
+            network,
+            process,
+            trained.objective,
+            given,
+            settings.strength,
+            eta,
+            settings.seed,
+            precision,
+            settings.fidelity,
+        )
+        self.batch_size = settings.batch_size or (8 if device.type == "cuda" else 1)
+
+    @classmethod
+    def from_file(cls, weights: str | PathLike, device: str | torch.device = "auto", **settings: Any) -> "Upscaler":
+        """Weights that training or `ttrd3 import-released` wrote, on a device, with `Settings` by name.
+
+        Raises:
+            CheckpointError: The file is missing, damaged or foreign.
+            DeviceError: The device is not there, or cannot compute in this precision.
+            UserError: A setting that is out of range.
+        """
+        where = find_device(device) if isinstance(device, str) else device
+        require_device(where)
+        return cls(read_trained(Path(weights)), where, Settings(**settings))
+
+    def upscale(self, lr: ImageLike, reference: ImageLike | None = None) -> Any:
+        """Enlarge an image by four.
+
+        Args:
+            lr: uint8 (h, w, 3) array; float array (h, w, 3) with black at 0 and white at 1; PIL image; float tensor
+                (3, h, w) or (N, 3, h, w) in 0..1; or the path of an image file, of any size.
+            reference: A sharp image of a similar place, any of these kinds, or None.
+
+        Returns:
+            The same kind, four times as high and wide; for a path a PIL image.
+
+        Raises:
+            DataError: An image that cannot be used.
+        """
+        return _each(lr, lambda image: self._upscaled(image, reference, 1)[0])
+
+    def upscale_with_spread(self, lr: ImageLike, reference: ImageLike | None = None, samples: int = 8) -> Spread:
+        """The mean of several samples, and where they differ: detail that is guessed. `lr` is one image."""
+        if samples < 2:
+            raise UserError(f"samples: found {samples}, expected at least 2.")
+        return Spread(*self._upscaled(lr, reference, samples))
+
+    def tiler(self, scene: Scene, references: ReferenceSource, samples: int, tile: int, batch_size: int) -> Tiler:
+        """What restores the tiles of a scene."""
+        grid = make_grid(scene.height, scene.width, tile, min(self.settings.overlap, tile // 3), self.multiple)
+        return Tiler(self.restorer, scene, grid, references, samples, batch_size)
+
+    def smaller(self, tile: int, batch_size: int, error: Exception) -> tuple[int, int]:
+        """The next tile and batch size to try after memory ran out; says so.
+
+        Raises:
+            Exception: `error`, if it is another one, or nothing smaller is left.
+        """
+        if not is_out_of_memory(error) or (batch_size == 1 and tile // 2 < max(SMALLEST_TILE, 2 * self.multiple)):
+            raise error
+        if batch_size > 1:
+            batch_size //= 2
+        else:
+            tile = tile // 2 // self.multiple * self.multiple
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        logger.warning("out of memory: tries again with tiles of %d x %d pixels, %d at once", tile, tile, batch_size)
+        return tile, batch_size
+
+    def _upscaled(self, lr: ImageLike, reference: ImageLike | None, samples: int) -> tuple[Any, np.ndarray | None]:
+        pixels, back = _pixels(lr, "lr")
+        scene = ArrayScene(pixels)
+        references: ReferenceSource = NoReference()
+        if reference is not None and self.settings.strength > 0:
+            references = PictureReference(ArrayScene(_pixels(reference, "reference")[0]), "reference", self.multiple)
+        tile, batch_size = self.settings.tile, self.batch_size
+        while True:
+            tiler, store = self.tiler(scene, references, samples, tile, batch_size), MemoryTiles()
+            try:
+                tiler.run(range(len(tiler.grid)), store.put)
+                break
+            except (RuntimeError, MemoryError) as error:
+                tile, batch_size = self.smaller(tile, batch_size, error)
+        limits = (0.0, 1.0) if pixels.dtype == np.uint8 else (-np.inf, np.inf)
+        assembler = Assembler(scene, tiler.grid, store, self.settings.consistent, limits)
+        unit = 255 if pixels.dtype == np.uint8 else 1
+        return back(assembler), assembler.whole_spread() * unit if samples > 1 else None
+
+
+def _for_sampling(model: TTRD3, precision: PrecisionName) -> tuple[TTRD3, PrecisionName]:
+    """The network to sample with, and what is left of the precision for autocast to do."""
+    if precision == "bfloat16":
+        return prepare(model, torch.bfloat16), "float32"
+    if precision == "float16":  # the fast copy knows float32 and bfloat16
+        return model, precision
+    return prepare(model), precision
+
+
+def _check(settings: Settings, trained: Trained, multiple: int) -> None:
+    longest = trained.process.timesteps
+    if settings.steps is not None and not 1 <= settings.steps <= longest:
+        raise UserError(f"steps: found {settings.steps}, expected 1 to {longest}, as {trained.path} was trained.")
+    for name in ("strength", "fidelity", "eta"):
+        value = getattr(settings, name)
+        if value is not None and not 0 <= value <= 1:
+            raise UserError(f"{name}: found {value}, expected 0 to 1.")
+    if settings.fidelity > 0 and trained.objective_name == "pred_noise":
+        raise UserError(
+            f"fidelity: found {settings.fidelity}, but {trained.path} predicts noise alone (objective pred_noise), and "
+            "fidelity needs a residual at the first step. Set it to 0."
+        )
+    if not 0 <= settings.seed < 2**63:
+        raise UserError(f"seed: found {settings.seed}, expected 0 to 2^63 - 1.")
+    if settings.tile < SMALLEST_TILE or settings.tile % multiple:
+        raise UserError(f"tile: found {settings.tile}, expected a multiple of {multiple}, at least {SMALLEST_TILE}.")
+    if not 0 <= settings.overlap <= settings.tile // 3 or settings.overlap % 4:
+        raise UserError(
+            f"overlap: found {settings.overlap}, expected a multiple of 4 from 0 to a third of the tile "
+            f"({settings.tile // 3})."
+        )
+    if settings.batch_size is not None and settings.batch_size < 1:
+        raise UserError(f"batch_size: found {settings.batch_size}, expected at least 1.")
+
+
+def _each(lr: ImageLike, upscaled) -> Any:
+    """A batch of tensors image by image; anything else as it is."""
+    if isinstance(lr, Tensor) and lr.ndim == 4:
+        return torch.stack([upscaled(image) for image in lr])
+    return upscaled(lr)
+
+
+def _pixels(image: ImageLike, name: str) -> tuple[np.ndarray, Any]:
+    """(h, w, 3) uint8 or float32, and what makes the same kind of an `Assembler`."""
+    if isinstance(image, str | PathLike):
+        return _from_file(Path(image)), lambda out: Image.fromarray(out.whole(as_bytes))
+    if isinstance(image, Image.Image):
+        if image.mode != "RGB":
+            raise DataError(f"{name}: found a PIL image of mode {image.mode}, expected RGB. Use image.convert('RGB').")
+        return np.asarray(image), lambda out: Image.fromarray(out.whole(as_bytes))
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point() or not image.numel():
+            raise DataError(f"{name}: found {image.dtype} {tuple(image.shape)}, expected float (3, h, w) in 0..1.")
+        pixels = image.detach().permute(1, 2, 0).float().cpu().numpy()
+        return _finite(pixels, name), lambda out: torch.from_numpy(out.whole()).permute(2, 0, 1).to(image)
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise DataError(f"{name}: found {found}, expected an array (h, w, 3), a PIL image, a tensor or a path.")
+    if image.dtype == np.uint8:
+        return image, lambda out: out.whole(as_bytes)
+    if not np.issubdtype(image.dtype, np.floating):
+        raise DataError(f"{name}: found {image.dtype}, expected uint8, or float in 0..1: divide by the white value.")
+    return _finite(image.astype(np.float32), name), lambda out: out.whole().astype(image.dtype)
+
+
+def _finite(pixels: np.ndarray, name: str) -> np.ndarray:
+    if not np.isfinite(pixels).all():
+        raise DataError(f"{name}: holds values that are no finite numbers. Replace them.")
+    return np.ascontiguousarray(pixels)
+
+
+def _from_file(path: Path) -> np.ndarray:
+    if path.suffix.lower() in raster.SUFFIXES:
+        with raster.open_raster(path) as dataset:
+            scene = raster.RasterScene(path, dataset, None, None)
+            return as_bytes(scene.read(0, 0, scene.height, scene.width))
+    scene = pictures.open_picture(path)
+    return scene.read(0, 0, scene.height, scene.width)

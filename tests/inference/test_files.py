@@ -1,0 +1,166 @@
+"""`ttrd3 upscale` on files: pictures of every kind, folders, references by name, work that is interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import rasterio
+from data.builders import picture, save
+from inference.conftest import bands_of
+from PIL import Image
+
+from ttrd3.__main__ import main
+from ttrd3.environment import ROOT
+
+
+def pixels(path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.jpg", "a.tif"])
+def test_a_picture_comes_out_as_what_it_was(upscale, upscaler, tmp_path, lr, name):
+    source = save(tmp_path / name, lr)
+    given = pixels(source)
+    code, err = upscale(source)
+    assert code == 0
+    assert err == f"{tmp_path / 'out' / name}: done\n"
+    found = Image.open(tmp_path / "out" / name)
+    assert found.format == Image.open(source).format
+    difference = np.abs(np.asarray(found).astype(int) - upscaler().upscale(given))
+    assert difference.mean() < 4 if name == "a.jpg" else not difference.any()
+
+
+def test_other_formats_and_what_a_file_says_of_itself(upscale, tmp_path, lr):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a camera"  # orientation, maker
+    source = save(tmp_path / "a.jpg", lr, exif=exif, icc_profile=b"made up")
+    for form, suffix in (("png", "png"), ("webp", "webp"), ("jpeg", "jpg")):
+        assert upscale(source, "--format", form)[0] == 0
+        found = Image.open(tmp_path / "out" / f"a.{suffix}")
+        assert (found.getexif()[0x0112], found.getexif()[0x010F]) == (6, "a camera")
+        assert found.info["icc_profile"] == b"made up"
+        assert json.loads(found.getexif()[0x010E])["seed"] == 10
+    assert upscale(source, "--format", "tiff", "--samples", 2)[0] == 0
+    np.testing.assert_array_equal(bands_of(tmp_path / "out" / "a.tif").shape, (3, 96, 160))
+    with rasterio.open(tmp_path / "out" / "a_std.tif") as std:
+        assert std.dtypes == ("float32",) * 3
+        assert 1 < std.read().mean() < 50  # 8-bit levels
+
+
+def test_grey_and_opaque_pictures_become_rgb(upscale, tmp_path, lr):
+    grey = save(tmp_path / "grey.png", lr[:, :, 0])
+    opaque = save(tmp_path / "opaque.png", np.dstack([lr, np.full(lr.shape[:2], 255, np.uint8)]))
+    assert upscale(grey, opaque)[0] == 0
+    assert pixels(tmp_path / "out" / "grey.png").shape == pixels(tmp_path / "out" / "opaque.png").shape == (96, 160, 3)
+
+
+def test_a_folder_and_references_by_name(upscale, upscaler, tmp_path):
+    for number, name in enumerate(("a", "b")):
+        save(tmp_path / "lr" / f"{name}.png", picture(number, 16, 16))
+        save(tmp_path / "ref" / f"{name}.jpg", picture(number + 5, 64, 64))
+    (tmp_path / "lr" / "notes.txt").write_text("no image")
+    save(tmp_path / "lr" / "c.png", picture(3, 16, 16))
+    code, err = upscale(tmp_path / "lr", "--reference", tmp_path / "ref")
+    assert code == 11
+    assert f"{tmp_path / 'lr' / 'c.png'}: --reference {tmp_path / 'ref'} holds no file of this name" in err
+    assert "1 of 3 inputs failed" in err
+    for number, name in enumerate(("a", "b")):
+        expected = upscaler().upscale(picture(number, 16, 16), Image.open(tmp_path / "ref" / f"{name}.jpg"))
+        np.testing.assert_array_equal(pixels(tmp_path / "out" / f"{name}.png"), expected)
+
+
+def test_what_is_finished_is_not_redone(upscale, tmp_path, scene):
+    sources = [save(tmp_path / "a.png", picture(0, 16, 16)), scene(picture(1, 16, 16).transpose(2, 0, 1))]
+    assert upscale(*sources)[0] == 0
+    results = [tmp_path / "out" / source.name for source in sources]
+    times = [path.stat().st_mtime_ns for path in results]
+    code, err = upscale(*sources)
+    assert code == 0
+    assert err.count("is done already") == 2
+    assert [path.stat().st_mtime_ns for path in results] == times
+    code, err = upscale(*sources, "--seed", 11)
+    assert code == 12
+    assert err.count("is there already and was made with other options or inputs. Choose another --out, or add") == 2
+    assert [path.stat().st_mtime_ns for path in results] == times
+    save(results[0], picture(5, 64, 64))  # somebody's own
+    assert "was not made by `ttrd3 upscale`" in upscale(sources[0])[1]
+    assert upscale(*sources, "--seed", 11, "--overwrite")[0] == 0
+    assert all(path.stat().st_mtime_ns > before for path, before in zip(results, times, strict=True))
+
+
+@pytest.fixture
+def interrupted(weights, tmp_path, scene):
+    """A scene of 35 tiles whose work was killed after a few of them."""
+    source = scene(picture(1, 80, 110).transpose(2, 0, 1))
+    command = [sys.executable, "-m", "ttrd3", "upscale", source, "--out", tmp_path / "out", "--weights", weights]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "codes"), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*map(str, command), "--tile", "80", "--overlap", "16"], env=environment, stderr=subprocess.DEVNULL
+    )
+    folder = tmp_path / "out" / ".scene.tif.partial"
+    journal = folder / "journal-0.txt"
+    while not journal.exists() or journal.read_text().count("\n") < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out" / "scene.tif").exists()
+    return source, folder
+
+
+TILES = ("--tile", "80", "--overlap", "16")
+
+
+def test_an_interrupted_scene_goes_on(upscale, interrupted, tmp_path):
+    source, folder = interrupted
+    done = (folder / "journal-0.txt").read_text().splitlines()
+    with (folder / "journal-0.txt").open("a") as journal:
+        journal.write("7 12")  # a line that the end cut off, of a tile that is not there
+    number = int(done[0].split()[0])
+    with (folder / "tiles.bin").open("r+b") as slots:  # a slot that the disk has lost
+        slots.seek(number * 6 * 80 * 80)
+        slots.write(b"lost")
+    code, err = upscale(source, *TILES)
+    assert code == 0
+    assert f"goes on with {len(done) - 1} of 35 tiles done" in err
+    assert upscale(source, *TILES, out=tmp_path / "anew")[0] == 0
+    np.testing.assert_array_equal(bands_of(tmp_path / "out" / "scene.tif"), bands_of(tmp_path / "anew" / "scene.tif"))
+    assert not folder.exists()
+
+
+def test_other_options_begin_anew(upscale, interrupted):
+    source, _ = interrupted
+    code, err = upscale(source, *TILES, "--seed", 3)
+    assert code == 0
+    assert "goes on" not in err
+
+
+def test_two_at_the_same_scene(upscale, interrupted):
+    source, folder = interrupted
+    code = (
+        "import sys; from pathlib import Path; from ttrd3.files import Lock; lock = Lock(Path(sys.argv[1])); "
+        "lock.take('it'); print('taken', flush=True); sys.stdin.read()"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "codes")}
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder / "lock")], env=environment, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert other.stdout.readline() == "taken\n"
+    code, err = upscale(source, *TILES)
+    other.communicate("")
+    assert code == 11
+    assert f"{folder} is in use by process {other.pid}" in err
+    assert (folder / "tiles.bin").exists()
+
+
+def test_weights_are_asked_for(capsys, tmp_path, lr):
+    source = save(tmp_path / "a.png", lr)
+    assert main(["upscale", str(source), "--out", str(tmp_path / "out")]) == 2
+    assert "ttrd3: error: --weights: none given, and none come with ttrd3 yet. Train some" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
