@@ -50,6 +50,8 @@ logger = logging.getLogger("ttrd3")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 done with findings, 2 a user's mistake, 130 interrupted.
 
+    `upscale` gives 10 + N where N inputs failed and the others are done.
+
     Args:
         argv: The words after `ttrd3`; None takes them from the command line.
 

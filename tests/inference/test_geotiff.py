@@ -61,7 +61,7 @@ def test_it_is_the_image_that_the_api_gives(upscale, upscaler, scene, tmp_path):
 
 
 def test_overviews(upscale, scene, tmp_path):
-    assert upscale(scene(rgb(0, 160, 140)), "--strength", 0)[0] == 0
+    assert upscale(scene(rgb(0, 16, 132)), "--steps", 1)[0] == 0
     with rasterio.open(tmp_path / "out" / "scene.tif") as out:
         assert out.overviews(1) == [2]
         assert out.block_shapes[0] == (512, 512)

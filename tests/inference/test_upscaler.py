@@ -271,8 +271,8 @@ import resource, sys
 import numpy as np
 from ttrd3 import Upscaler
 import logging; logging.basicConfig(format="%(message)s")
-upscaler = Upscaler.from_file(sys.argv[1], "cpu", tile=512, overlap=16)
-lr = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+upscaler = Upscaler.from_file(sys.argv[1], "cpu", tile=384, overlap=0, steps=1)
+lr = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
 upscaler.upscale(lr[:16, :16])
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]) * 2**20,) * 2)
@@ -284,7 +284,7 @@ print(upscaler.upscale(lr).shape)
 def test_memory_that_runs_out_is_met_with_smaller_tiles(weights):
     environment = {"PYTHONPATH": str(ROOT / "codes"), "OMP_NUM_THREADS": "1"}
 
-    command = [sys.executable, "-c", MEMORY, str(weights), "700"]
+    command = [sys.executable, "-c", MEMORY, str(weights), "400"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.stdout.strip() == "(512, 512, 3)", done.stderr
-    assert "out of memory: tries again with tiles of 256 x 256 pixels, 1 at once" in done.stderr
+    assert done.stdout.strip() == "(384, 384, 3)", done.stderr
+    assert "out of memory: tries again with tiles of 192 x 192 pixels, 1 at once" in done.stderr
