@@ -35,7 +35,7 @@ def library(tmp_path):
 @pytest.fixture
 def weights(tiny, tmp_path):
     """Of a tiny run of one step."""
-    trainer = Trainer(tiny("train.steps=1", "name=encoder", "val.pictures=0"))
+    trainer = Trainer(tiny("train.steps=1", "train.schedule=constant", "name=encoder", "val.pictures=0"))
     trainer.run()
     return trainer.folder.weights
 
@@ -118,7 +118,7 @@ def test_an_index_by_the_encoder_is_used_with_the_encoder(weights, tiny, tmp_pat
 
     kept = tmp_path / "kept"
     shutil.copy(weights, kept)
-    Trainer(tiny("train.steps=2", "name=encoder", "val.pictures=0")).run()
+    Trainer(tiny("train.steps=2", "train.schedule=constant", "name=encoder", "val.pictures=0")).run()
     with pytest.raises(DataError, match=r"mfab.index: was made with .*holds other weights now\. Bring them back"):
         build_dataset(tiny(*retrieved(path)).data.val, 0, CPU)
     weights.unlink()

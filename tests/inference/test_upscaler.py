@@ -284,7 +284,7 @@ print(upscaler.upscale(lr).shape)
 def test_memory_that_runs_out_is_met_with_smaller_tiles(weights):
     environment = {"PYTHONPATH": str(ROOT / "codes"), "OMP_NUM_THREADS": "1"}
 
-    command = [sys.executable, "-c", MEMORY, str(weights), "400"]
+    command = [sys.executable, "-c", MEMORY, str(weights), "64"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "(384, 384, 3)", done.stderr
     assert "out of memory: tries again with tiles of 192 x 192 pixels, 1 at once" in done.stderr

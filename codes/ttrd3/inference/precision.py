@@ -39,13 +39,18 @@ def of_networks(name: PrecisionName, device: torch.device) -> Iterator[None]:
 
 def exact_float32() -> None:
     """Turn TF32 off, which PyTorch has on for convolutions: float32 means float32, in validation too."""
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
-    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    for backend in _backends():
+        backend.fp32_precision = "ieee"
+
+
+def _backends() -> tuple:
+    # Recurrent networks too, though there are none: torch.export refuses flags of cuDNN that differ.
+    return torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
 
 
 @contextlib.contextmanager
 def _float32_products(kind: str) -> Iterator[None]:
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    backends = _backends()
     former = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:
