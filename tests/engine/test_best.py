@@ -77,3 +77,12 @@ def test_training_keeps_the_best_and_ends_early(tiny):
     assert again.finished
     assert again.run() is None
     assert all(value.equal(expected[name]) for name, value in load_file(trainer.folder.best).items())
+
+
+def test_a_best_file_that_was_not_written_any_more_is_written_on_resume(tiny):
+    settings = ("train.best=psnr", "train.validate_every=4")
+    trainer = Trainer(tiny(*settings))
+    trainer.run()
+    trainer.folder.best.unlink()  # as if the process had been killed right after the validation
+    Trainer(tiny(*settings)).run()
+    assert checkpoint.load(trainer.folder.best).step == 4

@@ -286,7 +286,7 @@ def test_a_second_signal_ends_at_once(tmp_path):
     os.kill(process.pid, signal.SIGINT)
     while "finishing this step" not in log.read_text():
         time.sleep(0.05)
-    time.sleep(1.2)  # sooner it would count as the same signal, passed on by a launcher
+    time.sleep(3.2)  # sooner it would count as the same signal, passed on by a launcher
     assert process.is_alive()
     os.kill(process.pid, signal.SIGINT)
     assert finish(process) == 130

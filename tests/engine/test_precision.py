@@ -129,3 +129,14 @@ def test_peak_memory_counts_what_was_used():
 def test_every_precision_on_cuda(tiny, precision):
     found = Trainer(tiny("device=cuda", f"train.precision={precision}", "train.channels_last=true")).run()
     assert found.results.overall()["ttrd3"]["psnr"] > 10
+
+
+def test_tf32_holds_in_the_backward_pass_too(tiny, monkeypatch):
+    """The flags alone, which a CPU ignores."""
+    monkeypatch.setattr("ttrd3.engine.precision.require_precision", lambda *_: None)
+    stepper, seen = Stepper(tiny("train.precision=tf32"), CPU, ALONE), []
+    first = next(stepper.model.parameters())
+    first.register_hook(lambda _: seen.append(torch.backends.cudnn.conv.fp32_precision))
+    stepper._backward([batch_of(tiny())])
+    assert seen == ["tf32"]
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"

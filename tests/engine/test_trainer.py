@@ -305,3 +305,22 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(caplog, monkeypatch)
             progress.update()
     assert [line.partition(" images")[0] for line in caplog.messages] == ["validation: 1 of 3", "validation: 2 of 3"]
     assert all(line.endswith("left") for line in caplog.messages)
+
+
+def test_a_signal_in_the_last_validation_is_no_finished_run(tiny, monkeypatch):
+    trainer = Trainer(tiny("train.validate_every=2"))
+    restore = trainer.validator._restore
+
+    def restore_and_signal(*arguments):
+        if trainer.step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return restore(*arguments)
+
+    monkeypatch.setattr(trainer.validator, "_restore", restore_and_signal)
+    assert trainer.run() is None
+    assert trainer.interrupted
+    assert list(trainer.folder.validations()) == [2]
+    again = Trainer(tiny("train.validate_every=2"))
+    assert again.run() is not None
+    assert not again.interrupted
+    assert list(again.folder.validations()) == [2, 4]

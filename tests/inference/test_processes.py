@@ -26,9 +26,9 @@ def test_two_processes_make_the_same_scene_and_files(upscaler, weights, tmp_path
     assert log.count("1 of 5 inputs failed") == 1
     assert "Traceback" not in log
     one = upscaler(tile=96, overlap=16)
-    together = bands_of(tmp_path / "out" / "scene.tif").transpose(1, 2, 0).astype(int)
+    found = bands_of(tmp_path / "out" / "scene.tif").transpose(1, 2, 0).astype(int)
     # Sums in another order, with other numbers of threads, may round a value to the neighbouring level.
-    difference = np.abs(together - one.upscale(large))
+    difference = np.abs(found - one.upscale(large))
     assert difference.max() <= 1
     assert difference.mean() < 1e-4
     for number, path in enumerate(small):

@@ -56,7 +56,7 @@ def _train(options, world, accept_changes: bool) -> int:
 
     trainer = Trainer(options, world, accept_changes)
     found = trainer.run()
-    if not trainer.finished:
+    if trainer.interrupted:
         return INTERRUPTED
     if world.main:
         folder = trainer.folder.validation(step_label(trainer.step))

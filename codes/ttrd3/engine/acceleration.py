@@ -44,8 +44,8 @@ def compile_networks(model: nn.Module, device: torch.device) -> None:
 def keep_freed_memory() -> None:
     """Let the C library keep what is freed, instead of getting it anew, and cleared, from the kernel for every tensor.
 
-    On two cores the training step of options/ucmerced.yml took 1.04 s without and 0.61 s with it
-    (scripts/benchmark_training.sh measures it again). Only the GNU C library has these settings.
+    On two cores a training step of options/ucmerced.yml took 1.04 s without and 0.61 s with it on a fresh machine, 0.95
+    and 0.88 s on one that had worked for hours. Only the GNU C library has these settings.
     """
     if sys.platform != "linux":
         return

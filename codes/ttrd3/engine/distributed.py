@@ -24,7 +24,7 @@ from ttrd3.errors import UserError
 
 PATIENCE = datetime.timedelta(hours=12)  # a process may wait for the others' validation or tile cache
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
-_PEER_GONE = re.compile(r"gloo|nccl|connection (closed|reset)|broken pipe", re.IGNORECASE)  # in torch's RuntimeErrors
+_PEER_GONE = re.compile(r"connection (closed|reset)|broken pipe", re.IGNORECASE)  # in torch's RuntimeErrors
 
 
 class PeerError(UserError):
@@ -118,6 +118,12 @@ def joined(cuda: bool) -> Iterator[World]:
     if world_size() < 2:
         yield ALONE
         return
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise UserError(
+            f"environment: WORLD_SIZE is {world_size()}, but {', '.join(missing)} not set. Start several processes by "
+            "torchrun, which sets them all (README, Training), or unset WORLD_SIZE."
+        )
     store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
     world = World(rank, size, int(os.environ["LOCAL_RANK"]), store)
     _stop_with_the_parent()
@@ -134,8 +140,7 @@ def joined(cuda: bool) -> Iterator[World]:
         if _PEER_GONE.search(str(error)):
             raise PeerError from error
         raise
-    finally:
-        dist.destroy_process_group()
+    dist.destroy_process_group()  # not after an error: it would wait for exchanges that nobody answers any more
 
 
 def _stop_with_the_parent() -> None:

@@ -8,7 +8,7 @@ from types import FrameType
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SAME = 1.0  # seconds: torchrun and schedulers pass on a signal that the process may have had itself
+SAME = 3.0  # seconds: torchrun and schedulers pass on a signal that the process may have had itself
 
 
 class Interrupts:

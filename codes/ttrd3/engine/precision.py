@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from ttrd3.inference.precision import PrecisionName, of_networks, require_precision
+from ttrd3.inference.precision import PrecisionName, of_networks, of_products, require_precision
 
 
 class Precision:
@@ -27,3 +27,7 @@ class Precision:
     def of_networks(self) -> AbstractContextManager[None]:
         """The block's matrix products and convolutions are in this precision."""
         return of_networks(self.name, self.device)
+
+    def of_products(self) -> AbstractContextManager[None]:
+        """For the whole of forward and backward pass, which autocast does not need and TF32 does."""
+        return of_products(self.name)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ttrd3.engine import checkpoint
 from ttrd3.engine.options import Options
+from ttrd3.engine.run_folder import step_label
 from ttrd3.errors import CheckpointError
 from ttrd3.inference.weights import DamagedError, Stored
 
@@ -40,6 +41,8 @@ def newest_whole(paths: list[Path]) -> Resumed:
             stored = checkpoint.load(path)
             if stored.kind != checkpoint.CHECKPOINT:
                 raise DamagedError(f"{path}: holds weights alone, expected a checkpoint that training wrote.")
+            if path.stem != step_label(stored.step):
+                raise DamagedError(f"{path}: holds step {stored.step}; it was renamed, or its header altered.")
         except DamagedError as error:
             notes.append(str(error))
         else:

@@ -110,6 +110,7 @@ class Stepper:
             with contextlib.ExitStack() as stack:
                 if number < len(batches) and isinstance(self.network, DistributedDataParallel):
                     stack.enter_context(self.network.no_sync())  # the last pass exchanges the sum of all
+                stack.enter_context(self.precision.of_products())
                 terms = self._losses(batch)
                 total = self._total(terms)
                 self.precision.scaler.scale(total / len(batches)).backward()

@@ -18,7 +18,7 @@ from ttrd3.engine.run_folder import RunFolder, step_label
 from ttrd3.engine.stepper import Outcome, Stepper
 from ttrd3.engine.validation import make_restorer, make_validator, protocol
 from ttrd3.engine.validator import Validation
-from ttrd3.errors import UserError
+from ttrd3.errors import CheckpointError, UserError
 from ttrd3.files import require_free_space
 from ttrd3.paths import input_path, output_path
 
@@ -34,10 +34,7 @@ class Skipped:
 
 
 class Trainer:
-    """Everything a run needs, built and tried before step 0.
-
-    Every process of `world` has one; the main process alone writes files and speaks.
-    """
+    """Everything a run needs, built and tried before step 0; the main process alone writes files and speaks."""
 
     def __init__(self, options: Options, world: World = ALONE, accept_changes: bool = False):
         """Build from options.
@@ -62,9 +59,10 @@ class Trainer:
         self.stepper = Stepper(options, self.device, world)
         self.step = self.saved_step = 0
         self.skipped = Skipped()
-        self.ended_early = False
+        self.ended_early = self.interrupted = False
         self._notes: list[str] = []
         self._resume_or_start(accept_changes)
+        self._require_same_start()
         size = sum(p.numel() * p.element_size() for p in self.stepper.model.parameters())
         # Model, average and Adam's two moments per checkpoint; one more is there while it is written.
         missing = max(1, train.keep_checkpoints + 1 - len(self.folder.checkpoints()))
@@ -86,11 +84,12 @@ class Trainer:
                 if self.world.main:
                     self.folder.describe(self.options, self.device, self.step, self.world.size)
                 found = self._loop(interrupts)
-            if not self.finished:
+            if self.finished and not self._is_validated() and not interrupts.asked:
+                found = self._validate(interrupts)
+            self.interrupted = not (self.finished and self._is_validated())
+            if self.interrupted:
                 logger.warning("stopped after step %d; the same command goes on from there", self.step)
                 return None
-            if found is None and not self._is_validated():
-                found = self._validate(interrupts)
             self._write_missing_weights()
             return found
 
@@ -114,6 +113,7 @@ class Trainer:
         )
         found = None
         with log, logging_redirect_tqdm([logging.getLogger("ttrd3")]), self._saving_before_errors():
+            self._keep_best()
             if self._is_due() and not self._is_validated():  # the run was stopped between this step and its validation
                 found = self._validated(interrupts, log)
             while not self.finished:
@@ -129,7 +129,7 @@ class Trainer:
                 if self._is_due() or self.step % train.checkpoint_every == 0:
                     self._save()
                 if self._is_due():
-                    found = self._validated(interrupts, log) or found
+                    found = self._validated(interrupts, log)
                 log.pause(time.perf_counter() - started)
             if self.saved_step != self.step:
                 self._save()
@@ -221,6 +221,19 @@ class Trainer:
             ema.model.load_state_dict(model.state_dict())
             self._notes = [f"starts from {stored.path} (step {stored.step})"]
 
+    def _require_same_start(self) -> None:
+        """Refuse processes that found different checkpoints, as on machines that do not share `output`.
+
+        Raises:
+            CheckpointError: Says where each would start.
+        """
+        steps = self.world.gather(self.step)
+        if len(set(steps)) > 1:
+            raise CheckpointError(
+                f"{self.folder.path}: the processes would go on from different steps ({', '.join(map(str, steps))}). "
+                "Set output to a folder on a file system that all machines share."
+            )
+
     def _announce(self) -> None:
         train, parameters = self.options.train, sum(p.numel() for p in self.stepper.model.parameters())
         count = f"{self.world.size} processes, each " if self.world.size > 1 else ""
@@ -246,12 +259,14 @@ class Trainer:
             checkpoint.save_checkpoint(
                 path, stepper.model, stepper.ema, stepper.adam, self.options, self.step, counters
             )
-            for old in self.folder.checkpoints()[self.options.train.keep_checkpoints :]:
+            others = [other for other in self.folder.checkpoints() if other != path]  # damaged newer ones among them
+            for old in others[self.options.train.keep_checkpoints - 1 :]:
                 old.unlink(missing_ok=True)
         self.saved_step = self.step
 
     def _write_missing_weights(self) -> None:
         """A finished run whose weights file was deleted gets it back from its checkpoint."""
+        self._keep_best()
         if self.world.main and not self.folder.weights.is_file():
             checkpoint.save_weights(self.folder.weights, self.stepper.ema, self.options, self.step)
 
@@ -291,7 +306,14 @@ class Trainer:
         for method, means in found.results.overall().items():
             listed = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
             logger.info("validation at step %d: %s %s", self.step, method, listed)
-        if self.world.main and self.best.step(self.step) == self.step:
+        self._keep_best()
+        return found
+
+    def _keep_best(self) -> None:
+        """Write best.safetensors where this step's validation is the best and the file is older, or not there."""
+        if not self.world.main or self.best.step(self.step) != self.step:
+            return
+        results = self.folder.validations()[self.step]
+        if not self.folder.best.is_file() or self.folder.best.stat().st_mtime_ns < results.stat().st_mtime_ns:
             checkpoint.save_weights(self.folder.best, self.stepper.ema, self.options, self.step)
             logger.info("best %s so far: %s", self.options.train.best, self.folder.best.name)
-        return found

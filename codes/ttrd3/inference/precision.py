@@ -29,12 +29,8 @@ def require_precision(name: PrecisionName, device: torch.device, option: str) ->
 @contextlib.contextmanager
 def of_networks(name: PrecisionName, device: torch.device) -> Iterator[None]:
     """The block's matrix products and convolutions are in this precision."""
-    with torch.autocast(device.type, dtype=_HALF.get(name), enabled=name in _HALF):
-        if name == "tf32":
-            with _float32_products("tf32"):
-                yield
-        else:
-            yield
+    with torch.autocast(device.type, dtype=_HALF.get(name), enabled=name in _HALF), of_products(name):
+        yield
 
 
 def exact_float32() -> None:
@@ -49,12 +45,16 @@ def _backends() -> tuple:
 
 
 @contextlib.contextmanager
-def _float32_products(kind: str) -> Iterator[None]:
+def of_products(name: PrecisionName) -> Iterator[None]:
+    """The block's float32 products and convolutions are TF32, if `name` says so: around the backward pass, too."""
+    if name != "tf32":
+        yield
+        return
     backends = _backends()
     former = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:
-            backend.fp32_precision = kind
+            backend.fp32_precision = "tf32"
         yield
     finally:
         for backend, precision in zip(backends, former, strict=True):
