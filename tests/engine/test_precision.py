@@ -136,7 +136,7 @@ def test_tf32_holds_in_the_backward_pass_too(tiny, monkeypatch):
     monkeypatch.setattr("ttrd3.engine.precision.require_precision", lambda *_: None)
     stepper, seen = Stepper(tiny("train.precision=tf32"), CPU, ALONE), []
     first = next(stepper.model.parameters())
-    first.register_hook(lambda _: seen.append(torch.backends.cudnn.conv.fp32_precision))
+    first.register_hook(lambda _: seen.append(torch.backends.cudnn.allow_tf32))
     stepper._backward([batch_of(tiny())])
-    assert seen == ["tf32"]
-    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    assert seen == [True]
+    assert not torch.backends.cudnn.allow_tf32

@@ -35,13 +35,7 @@ def of_networks(name: PrecisionName, device: torch.device) -> Iterator[None]:
 
 def exact_float32() -> None:
     """Turn TF32 off, which PyTorch has on for convolutions: float32 means float32, in validation too."""
-    for backend in _backends():
-        backend.fp32_precision = "ieee"
-
-
-def _backends() -> tuple:
-    # Recurrent networks too, though there are none: torch.export refuses flags of cuDNN that differ.
-    return torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    _allow_tf32(matmul=False, cudnn=False)
 
 
 @contextlib.contextmanager
@@ -50,15 +44,19 @@ def of_products(name: PrecisionName) -> Iterator[None]:
     if name != "tf32":
         yield
         return
-    backends = _backends()
-    former = [backend.fp32_precision for backend in backends]
+    former = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     try:
-        for backend in backends:
-            backend.fp32_precision = "tf32"
+        _allow_tf32(matmul=True, cudnn=True)
         yield
     finally:
-        for backend, precision in zip(backends, former, strict=True):
-            backend.fp32_precision = precision
+        _allow_tf32(*former)
+
+
+def _allow_tf32(matmul: bool, cudnn: bool) -> None:
+    # The older of PyTorch's two interfaces: parts of PyTorch itself (torch.export, Inductor) still read it, and fail
+    # where the newer, `fp32_precision`, has been set.
+    torch.backends.cuda.matmul.allow_tf32 = matmul
+    torch.backends.cudnn.allow_tf32 = cudnn
 
 
 def _unsupported(name: str, device: torch.device, option: str, instead: str) -> DeviceError:
