@@ -18,6 +18,7 @@ from ttrd3.data.layout import Tile, find_tiles, has_split, require_scale
 from ttrd3.data.pixels import CachedImages
 from ttrd3.data.references import DrawnReferences
 from ttrd3.data.retrieved import RetrievedReferences
+from ttrd3.data.warped import warped as warp
 from ttrd3.errors import ConfigError, DataError
 from ttrd3.registry import PositiveInt, Probability
 
@@ -39,6 +40,9 @@ class TripletDataset:
         references: How many retrieved references an image has at once (top counts at least as many); the texture net
             takes from each what fits best.
         match_colours: moments gives the reference, in each channel, the mean and standard deviation of the enlarged LR.
+        retrieved: Share of samples that take a retrieved reference (`index`, `top`) instead of that of `reference`.
+        warped: Share of samples whose reference is the image itself, warped, recoloured and partly replaced, as if of
+            another date, instead of that of `reference`: something to find, for training only.
         reference_dropout: Share of samples whose reference is left out, so that the model learns to do without.
         augmentation: Flips and rotations by 90 degrees. joint turns the reference like the image, separate turns it
             on its own, none turns nothing.
@@ -56,6 +60,8 @@ class TripletDataset:
         top: PositiveInt = 1,
         references: PositiveInt = 1,
         match_colours: Literal["none", "moments"] = "none",
+        retrieved: Probability = 0.0,
+        warped: Probability = 0.0,
         reference_dropout: Probability = 0.0,
         augmentation: Literal["separate", "joint", "none"] = "none",
         crop: Annotated[int, Field(ge=4, multiple_of=4)] | None = None,
@@ -69,6 +75,7 @@ class TripletDataset:
         self.reference = reference
         self.references = references
         self.match_colours = match_colours
+        self.shares = {"retrieved": retrieved, "warped": warped}
         self.reference_dropout = reference_dropout
         self.augmentation = augmentation
         self.crop = crop
@@ -81,6 +88,7 @@ class TripletDataset:
                 f"references: found {references} with reference: {reference}, expected 1: only retrieved "
                 "references can be several. Set reference: retrieved, or references: 1."
             )
+        self._require_shares()
         if reference == "paired":
             self._require_paired()
         elif reference in ("same_class", "random"):
@@ -89,7 +97,7 @@ class TripletDataset:
             whole = [tile for tile in used[origin] if tile.mask is None]  # what is filled is no texture to learn from
             self.pool = DrawnReferences(whole, origin=f"{self.root}/{origin}", any_class=reference == "random")
             self.pool.require_for(self.tiles)
-        elif reference == "retrieved":
+        if reference == "retrieved" or retrieved:
             self.retrieved = _retrieved(index, self.tiles, descriptor, top, references)
         self._used = used
         self._read: Reader = read_rgb
@@ -142,8 +150,12 @@ class TripletDataset:
         references = degraded = [np.zeros_like(large)] * self.references
         reference_name = ""
         if has_reference:
-            wholes, reference_name = self._draw_references(index, hr, rng)
-            references = [self._cut_reference(whole, window, symmetry, rng) for whole in wholes]
+            mode = self._draw_mode(rng)
+            wholes, reference_name = self._draw_references(index, mode, hr, rng)
+            references = [self._cut_reference(whole, mode, window, symmetry, rng) for whole in wholes]
+            if mode == "warped":
+                references = [apply_symmetry(warp(hr, window, references[0], rng), symmetry)]
+                reference_name = f"{tile.name}, warped"
             if self.match_colours == "moments":
                 references = [match_moments(reference, up) for reference in references]
             degraded = [degrade(reference) for reference in references]
@@ -163,12 +175,24 @@ class TripletDataset:
             "reference_name": reference_name,
         }
 
-    def _draw_references(self, index: int, hr: np.ndarray, rng: np.random.Generator) -> tuple[list[np.ndarray], str]:
-        """Whole references, as many as `references`, and what they are called."""
+    def _draw_mode(self, rng: np.random.Generator) -> str:
+        if not any(self.shares.values()):
+            return self.reference
+        drawn = rng.random()
+        for mode, share in self.shares.items():
+            drawn -= share
+            if drawn < 0:
+                return mode
+        return self.reference
+
+    def _draw_references(
+        self, index: int, mode: str, hr: np.ndarray, rng: np.random.Generator
+    ) -> tuple[list[np.ndarray], str]:
+        """Whole references, as many as `references`, and what they are called; for `warped` what replaces a part."""
         tile = self.tiles[index]
-        if self.reference == "paired":
+        if self.reference == "paired" and mode == "paired":
             drawn = [(tile.reference, self._read(tile.reference), tile.name)]
-        elif self.reference == "retrieved":
+        elif mode == "retrieved" or (mode == "warped" and self.reference == "retrieved"):
             drawn = self.retrieved.draw(index, self.references, rng)
         else:
             other, image = self.pool.draw(tile, rng, self._read)
@@ -181,13 +205,32 @@ class TripletDataset:
                 )
         return [image for _, image, _ in drawn], " + ".join(name for _, _, name in drawn)
 
-    def _cut_reference(self, whole: np.ndarray, window: Window, symmetry: int, rng: np.random.Generator) -> np.ndarray:
-        if self.reference != "paired":  # another place: no window of it belongs to that of the image
+    def _cut_reference(
+        self, whole: np.ndarray, mode: str, window: Window, symmetry: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        if mode != "paired":  # another place: no window of it belongs to that of the image
             window = draw_window(rng, whole.shape, self.crop)
         cut = whole[window]
+        if mode == "warped":
+            return cut
         if self.augmentation == "separate":
             symmetry = draw_symmetry(rng, cut.shape)
         return apply_symmetry(cut, symmetry)
+
+    def _require_shares(self) -> None:
+        given = [f"{name}: {share}" for name, share in self.shares.items() if share]
+        if sum(self.shares.values()) > 1:
+            raise ConfigError(f"{', '.join(given)}: found shares of samples that add up to more than 1.")
+        if given and (self.references > 1 or self.reference in ("none", "paired")):
+            raise ConfigError(
+                f"{', '.join(given)}: found with reference: {self.reference} and references: {self.references}, "
+                "expected same_class, random or retrieved, and 1. Set the shares to 0, or change those."
+            )
+        if self.shares["warped"] and self.split != "train":
+            raise ConfigError(
+                f"warped: found {self.shares['warped']} for the split {self.split}, expected 0: a warped reference is "
+                "made of the HR image, which may be known in training only."
+            )
 
     def _require_paired(self) -> None:
         if any(tile.reference is None for tile in self.tiles):

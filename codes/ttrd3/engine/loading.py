@@ -32,9 +32,11 @@ class Failure:
 class TrainingSamples(Dataset):
     """Images, time step and noise of sample number `counter`: a function of (seed, counter) alone."""
 
-    def __init__(self, dataset: TripletDataset, timesteps: int, *, seed: int):
+    def __init__(self, dataset: TripletDataset, timesteps: int, *, seed: int, at_start: float = 0.0):
+        """`at_start`: share of samples at t = T-1, where sampling starts; the others have any t."""
         self.stream = TrainingStream(dataset, seed=seed)
         self.timesteps = timesteps
+        self.at_start = at_start
         self.seed = seed
 
     def __getitem__(self, counter: int) -> Batch | Failure:
@@ -45,7 +47,10 @@ class TrainingSamples(Dataset):
             return Failure(str(error))
         rng = np.random.default_rng([self.seed, _DIFFUSION, counter])
         noise = rng.standard_normal(sample["hr"].shape, dtype=np.float32)
-        return sample | {"t": int(rng.integers(self.timesteps)), "noise": torch.from_numpy(noise)}
+        t = int(rng.integers(self.timesteps))
+        if self.at_start and rng.random() < self.at_start:
+            t = self.timesteps - 1
+        return sample | {"t": t, "noise": torch.from_numpy(noise)}
 
 
 class ValidationSamples(Dataset):

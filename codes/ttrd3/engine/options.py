@@ -61,6 +61,9 @@ class TrainOptions(Section):
     start_from: str | None = Field(None, description="weights that a new run starts from; null: none")
     batch_size: PositiveInt = Field(2, description="images per pass, shared out among the processes")
     accumulation: PositiveInt = Field(1, description="passes per optimiser step")
+    at_start: Probability = Field(
+        0.0, description="share of samples at t = T-1, where sampling starts; the others have any t, equally likely"
+    )
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="Adam's, at its highest")
     schedule: Literal["constant", "cosine"] = Field("constant", description="of the learning rate over `steps`")
     warmup: Count = Field(0, description="steps of linear rise of the learning rate")

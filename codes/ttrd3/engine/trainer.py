@@ -101,7 +101,7 @@ class Trainer:
     def _loop(self, interrupts: Interrupts) -> Validation | None:
         """Train until the end or an interrupt; returns the newest validation."""
         train = self.options.train
-        samples = TrainingSamples(self.data, self.stepper.process.timesteps, seed=self.options.seed)
+        samples = self._samples()
         pin = self.device.type == "cuda"
         first = self.step * train.accumulation
         stream = DeviceBatches(
@@ -198,11 +198,15 @@ class Trainer:
     def _rehearse(self) -> None:
         """One forward and backward pass and one sampling step, so that what cannot work fails before step 0."""
         train = self.options.train
-        samples = TrainingSamples(self.data, self.stepper.process.timesteps, seed=self.options.seed)
+        samples = self._samples()
         loader = training_loader(samples, train.batch_size, 0, workers=0, pin=False, world=self.world)
         self.stepper.rehearse(to_device(next(batches(loader)), self.device))
         restorer = make_restorer(self.options, self.stepper.ema.model, self.stepper.process)
         self.validator.rehearse(replace(restorer, steps=1))
+
+    def _samples(self) -> TrainingSamples:
+        timesteps, seed = self.stepper.process.timesteps, self.options.seed
+        return TrainingSamples(self.data, timesteps, seed=seed, at_start=self.options.train.at_start)
 
     def _resume_or_start(self, accept_changes: bool) -> None:
         found, train = self.folder.checkpoints(), self.options.train

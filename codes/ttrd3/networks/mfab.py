@@ -15,6 +15,7 @@ from ttrd3.registry import PositiveInt, Registry
 
 ENCODERS = Registry("encoder")
 KERNELS = (3, 5, 7)
+SCALES = (1, 2, 4)  # HR pixels per pixel of the paper's three levels
 
 
 class PaperMFAB(nn.Module):
@@ -67,11 +68,18 @@ class ReleasedMFAB(nn.Module):
 
 @ENCODERS.register("MFAB")
 class MFABEncoder(nn.Module):
-    """conv3x3, then three levels of MFABs at full, half and quarter size with a strided conv3x3 between them.
+    """conv3x3, then levels of MFABs, each at half the size of the one before, with a strided conv3x3 between them.
+
+    The paper has three, at full, half and quarter size. The last is always at quarter size, that of the LR image, where
+    LR and reference are matched; fewer levels leave out the large sizes, where most of the time goes.
+
+    Attributes:
+        scales: HR pixels per pixel of each level, as (1, 2, 4).
 
     Options:
         block: MFAB as in the `paper` or as in the authors' `released` code.
-        widths: Channels at full, half and quarter size.
+        widths: Channels of the levels, the last at quarter size. With fewer than three, pixels are folded into channels
+            (pixel unshuffle) before the first convolution.
         hidden: Width h of each of the three parts inside an MFAB.
         blocks: MFABs per level.
         value_range: What the encoder sees: `unit` images in [0, 1]; `released` shifts them to [0.5, 1], a fault kept
@@ -81,7 +89,7 @@ class MFABEncoder(nn.Module):
     def __init__(
         self,
         block: Literal["paper", "released"] = "paper",
-        widths: Annotated[Sequence[PositiveInt], Field(min_length=3, max_length=3)] = (64, 128, 256),
+        widths: Annotated[Sequence[PositiveInt], Field(min_length=1, max_length=3)] = (64, 128, 256),
         hidden: PositiveInt = 16,
         blocks: PositiveInt = 2,
         value_range: Literal["unit", "released"] = "unit",
@@ -89,14 +97,16 @@ class MFABEncoder(nn.Module):
         super().__init__()
         kind = {"paper": PaperMFAB, "released": ReleasedMFAB}[block]
         self.widths: Sequence[int] = tuple(widths)
+        self.scales: Sequence[int] = SCALES[-len(widths) :]
         self.value_range = value_range
-        self.first = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.first = nn.Conv2d(3 * self.scales[0] ** 2, widths[0], 3, padding=1)
         self.levels = nn.ModuleList(nn.Sequential(*(kind(width, hidden) for _ in range(blocks))) for width in widths)
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) in [0, 1] -> features at full, half and quarter size."""
-        x = self.first((image + 1) / 2 if self.value_range == "released" else image)
+        """(N, 3, H, W) in [0, 1] -> features (N, C, H / s, W / s) for each s of `scales`."""
+        image = (image + 1) / 2 if self.value_range == "released" else image
+        x = self.first(F.pixel_unshuffle(image, self.scales[0]) if self.scales[0] > 1 else image)
         features = [self.levels[0](x)]
         for down, level in zip(self.downs, self.levels[1:], strict=True):
             features.append(level(down(features[-1])))

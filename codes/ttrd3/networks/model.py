@@ -26,8 +26,10 @@ class TTRD3(nn.Module):
     def from_options(cls, encoder: Section | dict, transfer: Section | dict, unet: Section | dict, outputs: int):
         """Build from the `model:` section; `outputs` is how many images the objective predicts."""
         features = ENCODERS.build(encoder, "model.encoder")
-        textures = TRANSFERS.build(transfer, "model.transfer", widths=features.widths)
-        denoiser = UNETS.build(unet, "model.unet", outputs=outputs, texture_widths=features.widths)
+        textures = TRANSFERS.build(transfer, "model.transfer", widths=features.widths, scales=features.scales)
+        denoiser = UNETS.build(
+            unet, "model.unet", outputs=outputs, texture_widths=features.widths, texture_scales=features.scales
+        )
         return cls(features, textures, denoiser)
 
     @property
@@ -48,7 +50,7 @@ class TTRD3(nn.Module):
             has_reference: (N,) bool; where false the textures are zeros whatever `reference` holds.
 
         Returns:
-            [(N, C1, H, W), (N, C2, H/2, W/2), (N, C3, H/4, W/4)].
+            (N, C, H / s, W / s) for each scale s of the encoder; the paper's are 1, 2 and 4.
 
         Raises:
             DataError: A size that the networks cannot take.
@@ -56,6 +58,8 @@ class TTRD3(nn.Module):
         self._check_size(up, "LR image, enlarged")
         if reference is None:
             return self._no_textures(up)
+        if has_reference is not None and not torch.compiler.is_compiling() and not has_reference.all():
+            return self._encode_some(up, reference, degraded, has_reference)
         if reference.dim() == 5:
             reference, degraded = reference.flatten(0, 1), degraded.flatten(0, 1)  # (N R, 3, H', W')
         if up.shape[1:] == reference.shape[1:]:  # one pass of the whole batch keeps the hardware busier than three
@@ -68,6 +72,14 @@ class TTRD3(nn.Module):
         if has_reference is not None:
             keep = has_reference.view(-1, 1, 1, 1)
             textures = [torch.where(keep, texture, 0) for texture in textures]
+        return textures
+
+    def _encode_some(self, up: Tensor, reference: Tensor, degraded: Tensor, has_reference: Tensor) -> list[Tensor]:
+        """`encode` that spends no time on images without a reference."""
+        textures = self._no_textures(up)
+        if has_reference.any():
+            found = self.encode(up[has_reference], reference[has_reference], degraded[has_reference])
+            textures = [t.to(f.dtype).index_put((has_reference,), f) for t, f in zip(textures, found, strict=True)]
         return textures
 
     def encode_reference(self, reference: Tensor, degraded: Tensor) -> ReferenceFeatures:
@@ -123,7 +135,7 @@ class TTRD3(nn.Module):
 
     def _no_textures(self, up: Tensor) -> list[Tensor]:
         n, _, h, w = up.shape
-        return [up.new_zeros(n, c, h // s, w // s) for c, s in zip(self.encoder.widths, (1, 2, 4), strict=True)]
+        return [up.new_zeros(n, c, h // s, w // s) for c, s in zip(self.encoder.widths, self.encoder.scales, strict=True)]
 
     def _check_size(self, image: Tensor, what: str) -> None:
         height, width = image.shape[2:]

@@ -8,19 +8,20 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from ttrd3.errors import ConfigError
 from ttrd3.networks.attention import SqueezeExcitation
 from ttrd3.networks.matching import match
 from ttrd3.networks.transfer import overlap, transfer
 from ttrd3.registry import PositiveInt, Registry
 
 TRANSFERS = Registry("transfer")
-BLOCKS = (1, 2, 4)  # size of the block that one matching position stands for, at levels 3, 2, 1
+GRID = 256  # pixels of the images that the position codes were drawn for in the paper
 
 
 class ReferenceFeatures(NamedTuple):
     """What STTG needs to know of references, position codes added; the same for every LR image.
 
-    degraded: (R, C3, H'/4, W'/4) of the degraded references; levels: of the references at quarter, half and full size.
+    degraded: (R, C3, H'/4, W'/4) of the degraded references; levels: of the references, from quarter size up.
     """
 
     degraded: Tensor
@@ -53,7 +54,8 @@ class STTG(nn.Module):
     Options:
         selection: `fixed` takes the K best; `learned` weighs rank r by P(K >= r), a softmax over K = 1..matches, so
             that gradients reach it. Both are deterministic.
-        matches: K (the largest K, when learned) at levels 3, 2, 1, that is for quarter, half and full size.
+        matches: K (the largest K, when learned) at levels 3, 2, 1, that is for quarter, half and full size; as many as
+            the encoder has levels.
         normalization: `overlap` divides by the number of patches that overlap; `released` by the patch area, which
             makes levels 2 and 1 four and sixteen times too small, a fault kept for the authors' weights.
         matching_memory: MiB that one chunk of the similarity search may take; the result does not depend on it.
@@ -62,24 +64,32 @@ class STTG(nn.Module):
     def __init__(
         self,
         selection: Literal["fixed", "learned"] = "learned",
-        matches: Annotated[Sequence[PositiveInt], Field(min_length=3, max_length=3)] = (5, 5, 5),
+        matches: Annotated[Sequence[PositiveInt], Field(min_length=1, max_length=3)] = (5, 5, 5),
         normalization: Literal["overlap", "released"] = "overlap",
         matching_memory: PositiveInt = 256,
         *,
         widths: Sequence[int],
+        scales: Sequence[int],
     ):
         super().__init__()
+        if len(matches) != len(widths):
+            raise ConfigError(
+                f"model.transfer.matches: found {list(matches)}, expected {len(widths)} numbers, one for each level of "
+                f"the encoder (model.encoder.widths is {list(widths)})"
+            )
         self.matches = tuple(matches)
         self.normalization = normalization
         self.matching_memory = matching_memory * 2**20
         self.global_weight = nn.Parameter(torch.tensor(0.1))
         # Deepest level first, like `matches` and the rows of the released logits.
         deepest_first = list(reversed(widths))
+        self.blocks = [scales[-1] // scale for scale in reversed(scales)]  # sides of the block of a matching position
         self.positions = nn.ModuleList(
-            PositionCode(width, size) for width, size in zip(deepest_first, (64, 128, 256), strict=True)
+            PositionCode(width, GRID // scale) for width, scale in zip(deepest_first, reversed(scales), strict=True)
         )
         self.excitations = nn.ModuleList(SqueezeExcitation(width) for width in deepest_first)
-        self.k_logits = nn.ParameterList(torch.zeros(k) for k in self.matches) if selection == "learned" else [None] * 3
+        learned = selection == "learned"
+        self.k_logits = nn.ParameterList(torch.zeros(k) for k in self.matches) if learned else [None] * len(widths)
 
     def forward(self, lr: Tensor, degraded: Tensor, reference: Sequence[Tensor]) -> list[Tensor]:
         """Match, select, transfer.
@@ -89,10 +99,10 @@ class STTG(nn.Module):
         Args:
             lr: (N, C3, H/4, W/4) level-3 features of the enlarged LR image.
             degraded: (N R, C3, H'/4, W'/4) level-3 features of the degraded references, those of one image together.
-            reference: Features of the references at full, half and quarter size.
+            reference: Features of the references, the largest size first, the last at quarter size.
 
         Returns:
-            Textures at full, half and quarter size of the LR image's grid, with the widths of `reference`.
+            Textures of the sizes and widths of `reference`, on the LR image's grid.
         """
         return self.textures(lr, self.code(degraded, reference))
 
@@ -119,7 +129,7 @@ class STTG(nn.Module):
         grid = tuple(lr.shape[2:])
         covered = overlap(grid, lr)
         textures = []
-        for level, (features, s) in enumerate(zip(coded, BLOCKS, strict=True)):
+        for level, (features, s) in enumerate(zip(coded, self.blocks, strict=True)):
             k = min(self.matches[level], weights.shape[2])
             level_weights = weights[:, :, :k]
             if self.k_logits[level] is not None:

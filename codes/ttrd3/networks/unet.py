@@ -41,6 +41,19 @@ def level_widths(width: int, multipliers: Sequence[int]) -> list[int]:
     return [width * multiplier for multiplier in multipliers]
 
 
+def require_texture_scales(scales: Sequence[int]) -> None:
+    """Refuse textures of other sizes than full, half and quarter.
+
+    Raises:
+        ConfigError: The encoder has fewer levels.
+    """
+    if len(scales) != TEXTURE_LEVELS:
+        raise ConfigError(
+            f"model.encoder.widths: found {len(scales)} levels, expected {TEXTURE_LEVELS}: the paper's UNets take "
+            "textures at full, half and quarter size. Give three widths, or set model.unet.type: S."
+        )
+
+
 class Encoder(nn.Module):
     """conv7x7 of [x_t, x_in], then levels of block, block + linear attention, down (the last: conv3x3)."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ttrd3.networks.layers import TimeEmbedding
-from ttrd3.networks.unet import Decoder, Encoder, Middle, level_widths
+from ttrd3.networks.unet import Decoder, Encoder, Middle, level_widths, require_texture_scales
 from ttrd3.registry import PositiveInt, Registry
 
 UNETS = Registry("unet")
@@ -36,8 +36,8 @@ class Trunk(nn.Module):
         return self.middle(x, time), skips, time
 
 
-class UNet(nn.Module, ABC):
-    """What the variants have in common.
+class UNet(nn.Module):
+    """What all denoisers have in common.
 
     Attributes:
         size_multiple: Heights and widths must be a multiple of this.
@@ -46,10 +46,6 @@ class UNet(nn.Module, ABC):
 
     size_multiple: int
     outputs: int
-
-    @abstractmethod
-    def parts(self) -> list[tuple[Trunk, list[Decoder]]]:
-        """The trunks, each with the decoders that follow it; their outputs, in this order, are the network's."""
 
     def begin(self, x_in: Tensor, textures: Sequence[Tensor], times: Sequence[int]) -> Denoise:
         """Sampling of images x_in (N, 3, H, W) in [-1, 1] with K steps at `times` begins: what is the same at each."""
@@ -61,8 +57,16 @@ class UNet(nn.Module, ABC):
         return denoise
 
 
+class PaperUNet(UNet, ABC):
+    """What the paper's three variants have in common."""
+
+    @abstractmethod
+    def parts(self) -> list[tuple[Trunk, list[Decoder]]]:
+        """The trunks, each with the decoders that follow it; their outputs, in this order, are the network's."""
+
+
 @UNETS.register("1Net-A")
-class OneNetA(UNet):
+class OneNetA(PaperUNet):
     """One UNet whose head gives all outputs.
 
     Options:
@@ -77,8 +81,10 @@ class OneNetA(UNet):
         *,
         outputs: int,
         texture_widths: Sequence[int],
+        texture_scales: Sequence[int],
     ):
         super().__init__()
+        require_texture_scales(texture_scales)
         widths = level_widths(width, multipliers)
         self.size_multiple = 2 ** (len(widths) - 1)  # every level but the first halves the size
         self.outputs = outputs
@@ -96,7 +102,7 @@ class OneNetA(UNet):
 
 
 @UNETS.register("1Net-B")
-class OneNetB(UNet):
+class OneNetB(PaperUNet):
     """One encoder and middle, a decoder with its own head for each output.
 
     Options:
@@ -111,8 +117,10 @@ class OneNetB(UNet):
         *,
         outputs: int,
         texture_widths: Sequence[int],
+        texture_scales: Sequence[int],
     ):
         super().__init__()
+        require_texture_scales(texture_scales)
         widths = level_widths(width, multipliers)
         self.size_multiple = 2 ** (len(widths) - 1)  # every level but the first halves the size
         self.outputs = outputs
@@ -132,7 +140,7 @@ class OneNetB(UNet):
 
 
 @UNETS.register("2Net")
-class TwoNet(UNet):
+class TwoNet(PaperUNet):
     """A UNet of its own for each output, with GuidedBlocks where textures enter.
 
     Options:
@@ -147,8 +155,10 @@ class TwoNet(UNet):
         *,
         outputs: int,
         texture_widths: Sequence[int],
+        texture_scales: Sequence[int],
     ):
         super().__init__()
+        require_texture_scales(texture_scales)
         widths = level_widths(width, multipliers)
         self.size_multiple = 2 ** (len(widths) - 1)  # every level but the first halves the size
         self.outputs = outputs

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from ttrd3.networks.fast.convolutions import frozen
 from ttrd3.networks.fast.encoder import fast_encoder
+from ttrd3.networks.fast.small import FastSmallUNet
 from ttrd3.networks.fast.unet import FastUNet
 from ttrd3.networks.model import TTRD3
+from ttrd3.networks.small import SmallUNet
 from ttrd3.networks.variants import Denoise
 
 
@@ -32,7 +34,8 @@ def prepare(model: TTRD3, dtype: torch.dtype = torch.float32) -> FastModel:
         dtype: In which the UNet computes, float32 or bfloat16. Its first and last convolution, the encoder and STTG
             are float32 always.
     """
-    return FastModel(fast_encoder(model.encoder), frozen(model.transfer), FastUNet(model.unet, dtype))
+    unet = (FastSmallUNet if isinstance(model.unet, SmallUNet) else FastUNet)(model.unet, dtype)
+    return FastModel(fast_encoder(model.encoder), frozen(model.transfer), unet)
 
 
 def bfloat16_pays(device: torch.device) -> bool:

@@ -1,0 +1,79 @@
+"""The denoiser of TTRD3-S for sampling: once an image `begin`, then a call for each step."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ttrd3.networks.fast.blocks import Step
+from ttrd3.networks.fast.convolutions import FastConv, frozen
+from ttrd3.networks.small import QUARTER, SmallUNet, TimedBlocks, fold
+from ttrd3.networks.unet import NOISE_GAIN
+from ttrd3.networks.variants import Denoise
+
+
+class FastBlocks:
+    """TimedBlocks; the time embedding of each step is a scale and a shift of the channels."""
+
+    def __init__(self, blocks: TimedBlocks, dtype: torch.dtype):
+        self.time, self.dtype = blocks.time, dtype
+        self.blocks = [(FastConv(block.conv1, dtype), FastConv(block.conv2, dtype)) for block in blocks.blocks]
+
+    def begin(self, times: Tensor) -> Step:
+        """Time embeddings of the K steps (K, time width) -> the steps."""
+        scale, shift = self.time(times)[:, :, None, None].to(self.dtype).chunk(2, dim=1)  # (K, C, 1, 1)
+        scale = scale + 1
+
+        def step(x: Tensor, number: int) -> Tensor:
+            x = torch.addcmul(shift[number], x, scale[number])
+            for conv1, conv2 in self.blocks:
+                x = conv2(F.silu(conv1(x), inplace=True)).add_(x)
+            return x
+
+        return step
+
+
+class FastSmallUNet:
+    """SmallUNet, its weights copied as they are now. The head stays float32: what it gives is the image."""
+
+    def __init__(self, unet: SmallUNet, dtype: torch.dtype):
+        self.size_multiple, self.outputs, self.dtype = unet.size_multiple, unet.outputs, dtype
+        self.plain: SmallUNet = frozen(unet).float()
+        # x_in is the same at every step, so it must be the last half of the channels, as FastConv wants them.
+        self.first = FastConv(self.plain.first, dtype, constant=unet.first.in_channels // 2)
+        self.downs = [FastConv(conv, dtype) for conv in self.plain.downs]
+        self.ups = [FastConv(conv, dtype) for conv in self.plain.ups]
+        self.merges = [FastConv(conv, dtype) for conv in self.plain.merges]
+        self.head = FastConv(self.plain.head, torch.float32)
+        self.down_blocks = [FastBlocks(blocks, dtype) for blocks in self.plain.down_blocks]
+        self.up_blocks = [FastBlocks(blocks, dtype) for blocks in self.plain.up_blocks]
+
+    def begin(self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int]) -> Denoise:
+        """As `UNet.begin`; without textures what they would contribute is not computed."""
+        embeddings = self.plain.time(torch.tensor(times, device=x_in.device))
+        down_blocks, up_blocks = ([b.begin(embeddings) for b in side] for side in (self.down_blocks, self.up_blocks))
+        first = self.first.begin(_layout(fold(x_in, QUARTER)))
+        textured = None if textures is None else self.plain.texture_features(textures).to(self.dtype)
+
+        def denoise(x_t: Tensor, number: int) -> tuple[Tensor, ...]:
+            x = first(_layout(fold(NOISE_GAIN * (x_t - x_in), QUARTER)).to(self.dtype))
+            skips = []
+            for blocks, down in zip(down_blocks[:-1], self.downs, strict=True):
+                x = blocks(x, number)
+                skips.append(x)
+                x = down(x)
+            x = down_blocks[-1](x, number)
+            for level in reversed(range(len(skips))):
+                x = F.pixel_shuffle(self.ups[level](x), 2)
+                x = self.merges[level](torch.cat([x, skips[level]], dim=1))
+                if level == 0 and textured is not None:
+                    x = x.add_(textured)
+                x = up_blocks[level](x, number)
+            return F.pixel_shuffle(self.head(x.float()), QUARTER).chunk(self.outputs, dim=1)
+
+        return denoise
+
+
+def _layout(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)

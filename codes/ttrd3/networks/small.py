@@ -1,0 +1,135 @@
+"""The small denoiser of TTRD3-S: all of it at the LR image's size and below, without normalisation or attention.
+
+The enlarged LR image is smooth and the noise is white: nothing of either is lost when 4 x 4 pixels are folded into
+channels, and most of the full-size work of the paper's UNets is saved. Without GroupNorm and attention a pixel depends
+on its surroundings alone, not on the statistics of its tile, and colours need not be found again after each
+normalisation (Lim et al., arXiv:1707.02921).
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ttrd3.errors import ConfigError
+from ttrd3.networks.layers import TimeEmbedding
+from ttrd3.networks.unet import HEAD_GAIN, NOISE_GAIN
+from ttrd3.networks.variants import UNETS, UNet
+from ttrd3.registry import PositiveInt
+
+QUARTER = 4  # the LR image's size: HR pixels per LR pixel
+BRANCH_GAIN = 0.1  # of a block's last convolution at the start: deep stacks without normalisation begin as the identity
+TEXTURE_GAIN = 5.0  # brings STTG's weighted, excited textures to about the size of the features that they join
+TIME_WIDTH = 32
+
+Widths = Annotated[Sequence[PositiveInt], Field(min_length=1)]
+
+
+class PlainBlock(nn.Module):
+    """x + conv3x3(SiLU(conv3x3(x))): two convolutions and as little else as possible."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        with torch.no_grad():
+            self.conv2.weight.mul_(BRANCH_GAIN)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return self.conv2(F.silu(self.conv1(x))).add_(x)
+
+
+class TimedBlocks(nn.Module):
+    """x (scale + 1) + shift, with scale and shift from the time embedding, then PlainBlocks."""
+
+    def __init__(self, count: int, width: int, time_width: int):
+        super().__init__()
+        self.time = nn.Linear(time_width, 2 * width)
+        self.blocks = nn.Sequential(*(PlainBlock(width) for _ in range(count)))
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """(N, C, H, W), (N, time width) -> (N, C, H, W)."""
+        scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)
+        return self.blocks(torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype) + 1))
+
+
+@UNETS.register("S")
+class SmallUNet(UNet):
+    """One UNet at quarter size and below for all outputs, in which textures of any size enter at quarter size.
+
+    Options:
+        widths: Channels at 1/4, 1/8, ... of the image's size.
+        encoder_blocks: Residual blocks of each level on the way down; those of the last are the middle.
+        decoder_blocks: Residual blocks of each level on the way up, quarter size first, one level fewer.
+    """
+
+    def __init__(
+        self,
+        widths: Widths = (128, 192, 256),
+        encoder_blocks: Widths = (2, 2, 3),
+        decoder_blocks: Sequence[PositiveInt] = (8, 2),
+        *,
+        outputs: int,
+        texture_widths: Sequence[int],
+        texture_scales: Sequence[int],
+    ):
+        super().__init__()
+        if len(encoder_blocks) != len(widths) or len(decoder_blocks) != len(widths) - 1:
+            raise ConfigError(
+                f"model.unet: found {len(widths)} widths, {len(encoder_blocks)} encoder_blocks and "
+                f"{len(decoder_blocks)} decoder_blocks, expected as many encoder_blocks as widths and one fewer "
+                "decoder_blocks"
+            )
+        self.outputs = outputs
+        self.size_multiple = QUARTER * 2 ** (len(widths) - 1)
+        self.folds = [QUARTER // scale for scale in texture_scales]
+        time_width = 4 * TIME_WIDTH
+        pixel = QUARTER**2
+        self.time = TimeEmbedding(TIME_WIDTH)
+        self.first = nn.Conv2d(2 * 3 * pixel, widths[0], 3, padding=1)
+        self.down_blocks = nn.ModuleList(map(TimedBlocks, encoder_blocks, widths, [time_width] * len(widths)))
+        self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        self.ups = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))  # then pixel shuffle
+        self.merges = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in widths[:-1])
+        folded = sum(width * fold**2 for width, fold in zip(texture_widths, self.folds, strict=True))
+        self.texture = nn.Conv2d(folded, widths[0], 3, padding=1, bias=False)  # no texture: nothing is added
+        self.up_blocks = nn.ModuleList(map(TimedBlocks, decoder_blocks, widths, [time_width] * len(decoder_blocks)))
+        self.head = nn.Conv2d(widths[0], 3 * outputs * pixel, 3, padding=1)
+        # Training starts near "no residual, no noise", that is near bicubic.
+        with torch.no_grad():
+            self.head.weight.mul_(HEAD_GAIN)
+            self.head.bias.zero_()
+
+    def forward(self, x_t: Tensor, x_in: Tensor, t: Tensor, textures: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) in [-1, 1] twice, (N,), textures (N, C, H / s, W / s) -> one or two (N, 3, H, W)."""
+        time = self.time(t)
+        noisy = NOISE_GAIN * (x_t - x_in)  # what x_t adds to x_in; the difference is taken in the images' precision
+        x = self.first(torch.cat([fold(noisy, QUARTER), fold(x_in, QUARTER)], dim=1))
+        skips = []
+        for blocks, down in zip(self.down_blocks[:-1], self.downs, strict=True):
+            x = blocks(x, time)
+            skips.append(x)
+            x = down(x)
+        x = self.down_blocks[-1](x, time)
+        for number in reversed(range(len(skips))):
+            x = F.pixel_shuffle(self.ups[number](x), 2)
+            x = self.merges[number](torch.cat([x, skips[number]], dim=1))
+            if number == 0:
+                x = x + self.texture_features(textures)
+            x = self.up_blocks[number](x, time)
+        return F.pixel_shuffle(self.head(x), QUARTER).chunk(self.outputs, dim=1)
+
+    def texture_features(self, textures: Sequence[Tensor]) -> Tensor:
+        """Textures (N, C, H / s, W / s) of all scales s -> what they add to the features at quarter size."""
+        folded = [fold(texture, f) for texture, f in zip(textures, self.folds, strict=True)]
+        return self.texture(TEXTURE_GAIN * torch.cat(folded, dim=1))
+
+
+def fold(image: Tensor, s: int) -> Tensor:
+    """(N, C, s H, s W) -> (N, C s s, H, W): pixel unshuffle."""
+    return F.pixel_unshuffle(image, s) if s > 1 else image
