@@ -62,7 +62,7 @@ def build_losses(options: Options, device: torch.device) -> list[Loss]:
     """Losses with a weight above 0, in the order of the file."""
     losses = []
     for number, section in enumerate(options.losses):
-        if section.weight > 0:
+        if section.weight != 0:
             takes_device = "device" in inspect.signature(LOSSES[section.type]).parameters
             runtime: dict[str, Any] = {"device": device} if takes_device else {}
             loss = LOSSES.build(section, f"losses.{number}", **runtime)

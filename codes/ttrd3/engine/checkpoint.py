@@ -1,13 +1,14 @@
 """Weights and training states as safetensors with their options inside; never pickled, never half-written.
 
 The files are those of inference/weights.py. A checkpoint holds `model.*`, `ema.*` and Adam's state `adam.exp_avg.*`,
-`adam.exp_avg_sq.*`, `adam.step.*`, so that training goes on exactly where it stopped.
+`adam.exp_avg_sq.*`, `adam.step.*`, and `critic.*` where a loss learns too, so that training goes on exactly where it
+stopped.
 """
 
 import json
 import logging
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ttrd3.engine.options import Options
 from ttrd3.errors import CheckpointError
 from ttrd3.files import replacing
 from ttrd3.inference.weights import CHECKPOINT, FORMAT, WEIGHTS, Stored, checksum, load, load_state
+from ttrd3.losses.base import Critic
 from ttrd3.networks.model import TTRD3
 
 logger = logging.getLogger(__name__)
@@ -50,22 +52,48 @@ def save_checkpoint(
     options: Options,
     step: int,
     counters: Mapping[str, Any],
+    critics: Sequence[Critic] = (),
 ) -> None:
     """Write all that is needed to go on from `step` optimiser steps done; `counters` are JSON values."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in ema.model.state_dict().items()}
-    for name, parameter in model.named_parameters():
-        for moment, value in adam.state.get(parameter, {}).items():
-            tensors[f"adam.{moment}.{name}"] = value
+    tensors |= _moments("adam", model, adam)
+    for loss in critics:
+        at = f"critic.{loss.name}"
+        tensors |= {f"{at}.model.{name}": value for name, value in loss.critic.state_dict().items()}
+        tensors |= _moments(f"{at}.adam", loss.critic, loss.adam)
     _save(path, CHECKPOINT, tensors, options, step, ema.updates, counters)
 
 
-def restore_checkpoint(stored: Stored, model: nn.Module, ema: EMA, adam: torch.optim.Adam) -> None:
-    """Put a checkpoint's content into `model`, `ema` and `adam` in place."""
+def restore_checkpoint(
+    stored: Stored, model: nn.Module, ema: EMA, adam: torch.optim.Adam, critics: Sequence[Critic] = ()
+) -> None:
+    """Put a checkpoint's content into `model`, `ema`, `adam` and `critics` in place.
+
+    Critics that the file does not have, because their term was added since, begin anew.
+    """
     load_state(model, stored.part("model"), stored.path)
     load_state(ema.model, stored.part("ema"), stored.path)
     ema.updates = stored.updates
-    moments = {moment: stored.part(f"adam.{moment}") for moment in ("step", "exp_avg", "exp_avg_sq")}
+    _restore_moments(stored, "adam", model, adam)
+    for loss in critics:
+        at = f"critic.{loss.name}"
+        state = stored.part(f"{at}.model")
+        if state:
+            load_state(loss.critic, state, stored.path)
+            _restore_moments(stored, f"{at}.adam", loss.critic, loss.adam)
+
+
+def _moments(prefix: str, model: nn.Module, adam: torch.optim.Adam) -> dict[str, Tensor]:
+    return {
+        f"{prefix}.{moment}.{name}": value
+        for name, parameter in model.named_parameters()
+        for moment, value in adam.state.get(parameter, {}).items()
+    }
+
+
+def _restore_moments(stored: Stored, prefix: str, model: nn.Module, adam: torch.optim.Adam) -> None:
+    moments = {moment: stored.part(f"{prefix}.{moment}") for moment in ("step", "exp_avg", "exp_avg_sq")}
     for name, parameter in model.named_parameters():
         there = [moment for moment, values in moments.items() if name in values]
         if there and len(there) < len(moments):

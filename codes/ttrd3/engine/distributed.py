@@ -12,12 +12,13 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from ttrd3 import environment
 from ttrd3.errors import UserError
@@ -73,6 +74,14 @@ class World:
         sums = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(sums)
         return (sums / self.size).tolist()
+
+    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Give each gradient its mean over the processes, for parameters that DDP does not know of."""
+        if self.size > 1:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    dist.all_reduce(parameter.grad)
+                    parameter.grad /= self.size
 
     def gather(self, found: Any) -> list[Any]:
         """What each process has found, by rank, in every process."""

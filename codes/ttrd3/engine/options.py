@@ -64,6 +64,11 @@ class TrainOptions(Section):
     at_start: Probability = Field(
         0.0, description="share of samples at t = T-1, where sampling starts; the others have any t, equally likely"
     )
+    detach_residual: bool = Field(
+        False,
+        description="terms of x_0 and of the posterior mean teach the noise output alone, so that the residual, which "
+        "learns from its own term, stays the most faithful estimate: the faithful end of `fidelity`",
+    )
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="Adam's, at its highest")
     schedule: Literal["constant", "cosine"] = Field("constant", description="of the learning rate over `steps`")
     warmup: Count = Field(0, description="steps of linear rise of the learning rate")

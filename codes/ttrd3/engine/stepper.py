@@ -18,7 +18,7 @@ from ttrd3.engine.learning_rate import learning_rate
 from ttrd3.engine.loading import Batch, image
 from ttrd3.engine.options import Options
 from ttrd3.engine.precision import Precision
-from ttrd3.losses.base import Step
+from ttrd3.losses.base import Critic, Loss, Step, weight_at
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Stepper:
         self.process = build.build_process(options.diffusion).to(device)
         self.objective = OBJECTIVES[options.diffusion.objective]
         self.losses = build.build_losses(options, device)
+        self.critics: list[Critic] = [loss for loss in self.losses if hasattr(loss, "critic_loss")]
         self.adam = torch.optim.Adam(self.model.parameters(), train.learning_rate, tuple(train.betas), fused=True)
         self.network: nn.Module = self.model  # what is called to train: with several processes, DDP around the model
         self.whole = True
@@ -72,8 +73,12 @@ class Stepper:
         Raises:
             UserError: What cannot work, before anything is trained.
         """
-        self._total(self._losses(batch)).backward()
+        step = self._predict(batch)
+        self._total({loss.name: loss(step) for loss in self.losses}, step=None).backward()
         unused = any(parameter.grad is None for parameter in self.model.parameters())
+        unused |= any(
+            isinstance(loss.weight, list) for loss in self.losses
+        )  # a term that has not begun leaves some out
         self.adam.zero_grad(set_to_none=True)
         if self.world.size > 1:
             self.network = DistributedDataParallel(
@@ -90,7 +95,7 @@ class Stepper:
         for group in self.adam.param_groups:
             group["lr"] = rate
         self.adam.zero_grad(set_to_none=True)
-        sums = self._backward(batches)
+        sums = self._backward(number, batches)
         self.precision.scaler.unscale_(self.adam)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm or math.inf)
         *means, norm = torch.stack([*sums.values(), norm]).tolist()  # one wait for the device a step
@@ -103,36 +108,56 @@ class Stepper:
         overflow = self.precision.name == "float16" and sound and not finite
         return Outcome(values, finite, overflow and self.precision.scaler.get_scale() >= 1)
 
-    def _backward(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+    def _backward(self, step: int, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Add up the gradients of all passes; returns the mean of each loss term."""
         sums: dict[str, Tensor] = {}
+        losses = [loss for loss in self.losses if weight_at(loss.weight, step) > 0]
         for number, batch in enumerate(batches, start=1):
             with contextlib.ExitStack() as stack:
                 if number < len(batches) and isinstance(self.network, DistributedDataParallel):
                     stack.enter_context(self.network.no_sync())  # the last pass exchanges the sum of all
                 stack.enter_context(self.precision.of_products())
-                terms = self._losses(batch)
-                total = self._total(terms)
+                predicted = self._predict(batch)
+                terms = {loss.name: loss(predicted) for loss in losses}
+                total = self._total(terms, step)
                 self.precision.scaler.scale(total / len(batches)).backward()
+                terms |= self._teach_critics(predicted, losses, len(batches))
             for name, value in (terms | {"total": total}).items():
                 sums[f"loss/{name}"] = sums.get(f"loss/{name}", 0) + value.detach() / len(batches)
         return sums
+
+    def _teach_critics(self, step: Step, losses: list[Loss], passes: int) -> dict[str, Tensor]:
+        """Add up the critics' own gradients; returns what each minimises."""
+        terms = {}
+        for loss in self.critics:
+            if loss in losses:
+                terms[f"{loss.name}_critic"] = term = loss.critic_loss(step)
+                (term / passes).backward()
+        return terms
 
     def _update(self, number: int, finite: bool) -> None:
         train = self.options.train
         self.whole = False
         if finite:
             self.precision.scaler.step(self.adam)
+            for loss in self.critics:
+                self.world.average_gradients(loss.critic.parameters())
+                loss.adam.step()
             if (number + 1) % train.ema_every == 0 or number + 1 == train.steps:
                 self.ema.update(self.model)
+        for loss in self.critics:
+            loss.adam.zero_grad(set_to_none=True)
         self.precision.scaler.update()
         self.whole = True
 
-    def _total(self, terms: dict[str, Tensor]) -> Tensor:
-        return sum((loss.weight * terms[loss.name] for loss in self.losses), start=torch.zeros((), device=self.device))
+    def _total(self, terms: dict[str, Tensor], step: int | None) -> Tensor:
+        """Sum of the terms times their weights at optimiser step `step`; None: any of them, to try all."""
+        zero = torch.zeros((), device=self.device)
+        weights = {loss.name: 1.0 if step is None else weight_at(loss.weight, step) for loss in self.losses}
+        return sum((weights[name] * term for name, term in terms.items()), start=zero)
 
-    def _losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The unweighted terms for a batch, by name."""
+    def _predict(self, batch: Batch) -> Step:
+        """Networks and process on a batch: what the losses look at."""
         hr, up, reference, degraded = (
             acceleration.in_format(image(batch, key), self.options.train.channels_last)
             for key in ("hr", "up", "reference", "degraded_reference")
@@ -144,16 +169,22 @@ class Stepper:
         with self.precision.of_networks():
             outputs = self.network(x_t, t, up, reference, degraded, batch["has_reference"])
         outputs = tuple(output.float() for output in outputs)
-        predicted = self.objective.convert(outputs, self.process, x_t, x_in, t, clamp=False)
+        shown = outputs
+        if self.options.train.detach_residual:
+            shown = tuple(
+                output.detach() if name == "residual" else output
+                for name, output in zip(self.objective.outputs, outputs, strict=True)
+            )
+        predicted = self.objective.convert(shown, self.process, x_t, x_in, t, clamp=False)
         step = Step(
             outputs=dict(zip(self.objective.outputs, outputs, strict=True)),
             targets=dict(zip(self.objective.outputs, self.objective.targets(x0, x_in, noise), strict=True)),
             posterior=self.process.posterior_mean(x_t, predicted.residual, predicted.noise, t),
             posterior_target=self.process.posterior_mean(x_t, residual, noise, t),
+            x0=predicted.x0,
+            x0_target=x0,
         )
-        if "valid" in batch:
-            step = step.masked(batch["valid"])
-        return {loss.name: loss(step) for loss in self.losses}
+        return step.masked(batch["valid"]) if "valid" in batch else step
 
     def scale_state(self) -> dict[str, Any]:
         """The gradient scale of float16, as JSON; empty otherwise."""
@@ -161,6 +192,6 @@ class Stepper:
 
     def restore(self, stored: checkpoint.Stored) -> None:
         """Put a checkpoint's content in place."""
-        checkpoint.restore_checkpoint(stored, self.model, self.ema, self.adam)
+        checkpoint.restore_checkpoint(stored, self.model, self.ema, self.adam, self.critics)
         if self.precision.scaler.is_enabled() and stored.counters.get("scale"):
             self.precision.scaler.load_state_dict(stored.counters["scale"])

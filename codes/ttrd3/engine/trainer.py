@@ -261,7 +261,7 @@ class Trainer:
             checkpoint.save_weights(self.folder.weights, stepper.ema, self.options, self.step)
             path = self.folder.checkpoint(self.step)
             checkpoint.save_checkpoint(
-                path, stepper.model, stepper.ema, stepper.adam, self.options, self.step, counters
+                path, stepper.model, stepper.ema, stepper.adam, self.options, self.step, counters, stepper.critics
             )
             others = [other for other in self.folder.checkpoints() if other != path]  # damaged newer ones among them
             for old in others[self.options.train.keep_checkpoints - 1 :]:

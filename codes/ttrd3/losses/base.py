@@ -1,19 +1,39 @@
 """What every loss is given, and the registry of losses."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Protocol
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from ttrd3.registry import Registry
 
 LOSSES = Registry("loss")
 
-Weight = Annotated[float, Field(ge=0)]
+_Factor = Annotated[float, Field(ge=0)]
+Weight = _Factor | Annotated[list[Annotated[list[_Factor], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+"""A factor, or [[from step, factor], ...]: what it is from which optimiser step on; 0 before the first."""
+
 NORMS = {"l1": F.l1_loss, "l2": F.mse_loss}
+
+
+class Trunk(Protocol):
+    """A frozen network; those with the same key are the same."""
+
+    key: str
+
+    def __call__(self, image: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) in [0, 1] -> features of several depths."""
+
+
+def weight_at(weight: Weight, step: int) -> float:
+    """The factor at optimiser step `step`."""
+    if not isinstance(weight, list):
+        return weight
+    begun = [factor for start, factor in sorted(weight) if start <= step]
+    return begun[-1] if begun else 0.0
 
 
 @dataclass(frozen=True)
@@ -25,12 +45,27 @@ class Step:
         targets: What each should be.
         posterior: Posterior mean u of x_{t-1} from the predicted residual and noise.
         posterior_target: The same, u*, from the true residual and noise.
+        x0: The image that the outputs say: x_t - abar[t] I_res - bbar[t] eps from the predicted residual and noise.
+        x0_target: The true one, HR.
     """
 
     outputs: dict[str, Tensor]
     targets: dict[str, Tensor]
     posterior: Tensor
     posterior_target: Tensor
+    x0: Tensor
+    x0_target: Tensor
+    _features: dict[tuple[str, str], list[Tensor]] = field(default_factory=dict, repr=False)
+
+    def features(self, trunk: Trunk, name: str) -> list[Tensor]:
+        """What a frozen trunk says of (image + 1) / 2 of the image `name`: once a step, for all terms that ask.
+
+        Without gradient where the image has none, as the truth.
+        """
+        key = trunk.key, name
+        if key not in self._features:
+            self._features[key] = trunk((getattr(self, name) + 1) / 2)
+        return self._features[key]
 
     def masked(self, valid: Tensor) -> "Step":
         """The step with what was predicted where there are no data replaced by its target.
@@ -46,6 +81,8 @@ class Step:
             self,
             outputs={name: torch.where(valid, output, self.targets[name]) for name, output in self.outputs.items()},
             posterior=torch.where(valid, self.posterior, self.posterior_target),
+            x0=torch.where(valid, self.x0, self.x0_target),
+            _features={},
         )
 
 
@@ -53,7 +90,22 @@ class Loss(Protocol):
     """A named, weighted term; the trainer minimises the sum of `weight * loss(step)` and logs each by name."""
 
     name: str
-    weight: float
+    weight: Weight
 
     def __call__(self, step: Step) -> Tensor:
         """The unweighted term, a scalar."""
+
+
+class Critic(Loss, Protocol):
+    """A loss that learns too: after the networks' backward pass it takes a step of its own.
+
+    Attributes:
+        critic: What learns.
+        adam: Its optimiser.
+    """
+
+    critic: nn.Module
+    adam: torch.optim.Adam
+
+    def critic_loss(self, step: Step) -> Tensor:
+        """What the critic minimises, a scalar that no gradient reaches the networks from."""

@@ -1,4 +1,4 @@
-"""Distance of the posterior means of x_{t-1}, in pixels (TTRD3, specification section 1)."""
+"""Distances in pixels: of the posterior means of x_{t-1} (TTRD3, specification section 1), and of x_0."""
 
 from typing import Literal
 
@@ -24,3 +24,22 @@ class PosteriorPixel:
     def __call__(self, step: Step) -> Tensor:
         """The unweighted term, a scalar."""
         return NORMS[self.norm](step.posterior, step.posterior_target)
+
+
+@LOSSES.register("restored")
+class RestoredPixel:
+    """Distance of the image x_0 that the outputs say to HR: what sampling in one step gives, where t = T-1.
+
+    Options:
+        norm: Mean absolute (l1) or squared (l2) error.
+        weight: Factor of the term.
+    """
+
+    def __init__(self, norm: Literal["l1", "l2"] = "l1", weight: Weight = 1.0):
+        self.norm = norm
+        self.weight = weight
+        self.name = f"restored_{norm}"
+
+    def __call__(self, step: Step) -> Tensor:
+        """The unweighted term, a scalar."""
+        return NORMS[self.norm](step.x0, step.x0_target)

@@ -1,4 +1,4 @@
-"""Frozen ImageNet networks for perceptual terms: never trained, never saved with the model."""
+"""Frozen ImageNet networks for the paper's perceptual term: never trained, never saved with the model."""
 
 from dataclasses import dataclass
 

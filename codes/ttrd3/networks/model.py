@@ -135,7 +135,9 @@ class TTRD3(nn.Module):
 
     def _no_textures(self, up: Tensor) -> list[Tensor]:
         n, _, h, w = up.shape
-        return [up.new_zeros(n, c, h // s, w // s) for c, s in zip(self.encoder.widths, self.encoder.scales, strict=True)]
+        return [
+            up.new_zeros(n, c, h // s, w // s) for c, s in zip(self.encoder.widths, self.encoder.scales, strict=True)
+        ]
 
     def _check_size(self, image: Tensor, what: str) -> None:
         height, width = image.shape[2:]

@@ -1,0 +1,83 @@
+"""An adversarial term whose critics look at features of a frozen network (Projected GAN, arXiv:2111.01007)."""
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from ttrd3.losses.base import LOSSES, Step, Weight
+from ttrd3.losses.features import TrunkName, load_tapped
+from ttrd3.registry import PositiveInt
+
+FIRST = 1  # the depth that critics begin with: one at full size would cost as much as all others together
+PROBE = 32  # side of an image that tells how many channels each depth of a trunk has
+
+
+class Critics(nn.ModuleList):
+    """One critic a depth: conv1x1, conv3x3 of stride 2, conv3x3 to one channel, leaky ReLU between; spectral norm."""
+
+    def __init__(self, widths: list[int], width: int):
+        super().__init__(
+            nn.Sequential(
+                spectral_norm(nn.Conv2d(there, width, 1)),
+                nn.LeakyReLU(0.2),
+                spectral_norm(nn.Conv2d(width, width, 3, padding=1, stride=2)),
+                nn.LeakyReLU(0.2),
+                spectral_norm(nn.Conv2d(width, 1, 3, padding=1)),
+            )
+            for there in widths
+        )
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Unit features (N, C, h, w) of each depth -> how real each place looks, (N, 1, h / 2, w / 2)."""
+        # A unit vector of C channels has values of about C^-1/2: brought to about 1.
+        scaled = [feature.float() * feature.shape[1] ** 0.5 for feature in features]
+        return [critic(x) for critic, x in zip(self, scaled, strict=True)]
+
+
+@LOSSES.register("adversarial")
+class Adversarial:
+    """Hinge loss of critics that learn to tell x_0 from HR by a frozen network's features, mean over all depths but one.
+
+    Options:
+        trunk: The network, as of the loss `features`, with which it shares what it computes.
+        file: Its weights; null as there.
+        width: Channels inside a critic.
+        learning_rate: Of the critics' own Adam (0.5, 0.99).
+        weight: Factor of the term.
+    """
+
+    def __init__(
+        self,
+        trunk: TrunkName = "vgg16",
+        file: str | None = None,
+        width: PositiveInt = 64,
+        learning_rate: Annotated[float, Field(gt=0)] = 2e-4,
+        weight: Weight = 0.01,
+        *,
+        device: torch.device | str = "cpu",
+    ):
+        self.weight = weight
+        self.name = "adversarial"
+        self.trunk = load_tapped(trunk, file, torch.device(device))
+        with torch.no_grad():
+            widths = [f.shape[1] for f in self.trunk(torch.zeros(1, 3, PROBE, PROBE, device=device))[FIRST:]]
+        self.critic: nn.Module = Critics(widths, width).to(device)
+        self.adam = torch.optim.Adam(self.critic.parameters(), learning_rate, (0.5, 0.99), fused=True)
+
+    def __call__(self, step: Step) -> Tensor:
+        """The networks' term, a scalar: how unreal x_0 looks."""
+        self.critic.requires_grad_(False)  # this gradient is for the networks alone
+        said = self.critic(step.features(self.trunk, "x0")[FIRST:])
+        return -torch.stack([real.mean() for real in said]).mean()
+
+    def critic_loss(self, step: Step) -> Tensor:
+        """The critics' term, a scalar: hinge of x_0 above -1 and of HR below 1."""
+        self.critic.requires_grad_(True)
+        fake = self.critic([f.detach() for f in step.features(self.trunk, "x0")[FIRST:]])
+        real = self.critic(step.features(self.trunk, "x0_target")[FIRST:])
+        terms = [F.relu(1 + a).mean() + F.relu(1 - b).mean() for a, b in zip(fake, real, strict=True)]
+        return torch.stack(terms).mean()
