@@ -38,8 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, metavar="K", help="sampling steps (as the weights' options say)")
     add("--strength", type=float, default=1.0, metavar="S", help="of the reference, 0 to 1 (1: as trained)")
     add(
-        "--fidelity", type=float, default=0.0, metavar="F",
-        help="0 (most realistic: sampled as trained) to 1 (most faithful: the residual alone, no noise); (0)",
+        "--fidelity", type=float, metavar="F",
+        help="0 (most realistic: sampled as trained) to 1 (most faithful: the residual alone, no noise); (as the "
+        "weights' options say)",
     )  # fmt: skip
     add("--samples", type=int, default=1, metavar="N", help="take the mean of N; NAME_std.tif tells where they differ")
     add("--seed", type=int, default=10, metavar="S", help="of the noise (10)")

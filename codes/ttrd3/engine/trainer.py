@@ -205,8 +205,11 @@ class Trainer:
         self.validator.rehearse(replace(restorer, steps=1))
 
     def _samples(self) -> TrainingSamples:
-        timesteps, seed = self.stepper.process.timesteps, self.options.seed
-        return TrainingSamples(self.data, timesteps, seed=seed, at_start=self.options.train.at_start)
+        process, options = self.stepper.process, self.options
+        times = None if options.distill is None else process.times(options.distill.steps)[:-1]
+        return TrainingSamples(
+            self.data, process.timesteps, seed=options.seed, at_start=options.train.at_start, times=times
+        )
 
     def _resume_or_start(self, accept_changes: bool) -> None:
         found, train = self.folder.checkpoints(), self.options.train

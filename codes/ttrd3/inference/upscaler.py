@@ -41,7 +41,8 @@ class Settings:
     Attributes:
         steps: Sampling steps K; None: as the weights' options say.
         strength: Factor of the reference's textures: 0 ignores it, 1 takes it as trained.
-        fidelity: 0 (most realistic: sampled as trained) to 1 (most faithful: the residual alone), see `Restorer`.
+        fidelity: 0 (most realistic: sampled as trained) to 1 (most faithful: the residual alone), see `Restorer`; None:
+            as the weights' options say.
         eta: 0 (deterministic given the start noise) to 1 (ancestral); None: as the weights' options say.
         seed: Of the noise field.
         tile: Side of the tiles that large images are cut into.
@@ -53,7 +54,7 @@ class Settings:
 
     steps: int | None = None
     strength: float = 1.0
-    fidelity: float = 0.0
+    fidelity: float | None = None
     eta: float | None = None
     seed: int = 10
     tile: int = 256
@@ -96,6 +97,7 @@ class Upscaler:
         exact_float32()
         given = trained.steps if settings.steps is None else settings.steps
         eta = trained.eta if settings.eta is None else settings.eta
+        fidelity = trained.fidelity if settings.fidelity is None else settings.fidelity
         model, process = trained.model.to(device), trained.process.to(device)
         network, precision = _for_sampling(model, settings.precision)
         self.restorer = Restorer(
@@ -107,7 +109,7 @@ class Upscaler:
             eta,
             settings.seed,
             precision,
-            settings.fidelity,
+            fidelity,
         )
         self.batch_size = settings.batch_size or (8 if device.type == "cuda" else 1)
 
@@ -205,7 +207,7 @@ def _check(settings: Settings, trained: Trained, multiple: int) -> None:
         value = getattr(settings, name)
         if value is not None and not 0 <= value <= 1:
             raise UserError(f"{name}: found {value}, expected 0 to 1.")
-    if settings.fidelity > 0 and trained.objective_name == "pred_noise":
+    if settings.fidelity and trained.objective_name == "pred_noise":
         raise UserError(
             f"fidelity: found {settings.fidelity}, but {trained.path} predicts noise alone (objective pred_noise), and "
             "fidelity needs a residual at the first step. Set it to 0."

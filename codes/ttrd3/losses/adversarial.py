@@ -12,7 +12,7 @@ from ttrd3.losses.base import LOSSES, Step, Weight
 from ttrd3.losses.features import TrunkName, load_tapped
 from ttrd3.registry import PositiveInt
 
-FIRST = 1  # the depth that critics begin with: one at full size would cost as much as all others together
+FIRST = 1  # the depth that critics begin with; one at full size would cost as much as all others together
 PROBE = 32  # side of an image that tells how many channels each depth of a trunk has
 
 
@@ -40,7 +40,7 @@ class Critics(nn.ModuleList):
 
 @LOSSES.register("adversarial")
 class Adversarial:
-    """Hinge loss of critics that learn to tell x_0 from HR by a frozen network's features, mean over all depths but one.
+    """Hinge loss of critics that learn to tell x_0 from HR by a frozen network's features, mean over its depths.
 
     Options:
         trunk: The network, as of the loss `features`, with which it shares what it computes.
