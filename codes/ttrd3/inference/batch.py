@@ -2,11 +2,12 @@
 
 import contextlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ttrd3.errors import DataError, UserError
 from ttrd3.inference.jobs import SUFFIXES, FileOptions, Job, output_path, require_output_size
+from ttrd3.inference.reference_option import opened
 from ttrd3.inference.share import ALONE, Share
 from ttrd3.inference.tiles import is_out_of_memory
 from ttrd3.inference.upscaler import Upscaler
@@ -64,7 +65,14 @@ def upscale_files(
 
     Returns:
         In every process, the report on all files.
+
+    Raises:
+        DataError: References that are an index or a folder, and cannot be used for any input: nothing was begun.
     """
+    given = options.reference
+    if isinstance(given, Path) and upscaler.settings.strength > 0:
+        tile, device = upscaler.settings.tile, upscaler.device
+        options = replace(options, reference=opened(given, inputs, out, tile, device, share))
     report, waiting, tiles = Report(), [], {}
     for source, output in _outputs(inputs, out, options, report):
         try:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +21,14 @@ from ttrd3.inference import pictures, raster
 from ttrd3.inference.assemble import Assembler
 from ttrd3.inference.cog import Layout, Pixels, about_of, space_needed, write_cog
 from ttrd3.inference.enlarge import Scene
-from ttrd3.inference.georeference import GeoReference, is_georeferenced, reference_path
+from ttrd3.inference.georeference import GeoReference, is_georeferenced
 from ttrd3.inference.pictures import ArrayScene, open_picture, picture_about, require_writable_size, write_picture
 from ttrd3.inference.ranges import Range, as_bytes
 from ttrd3.inference.raster import RasterScene, open_raster
 from ttrd3.inference.rasters import OtherBands, RasterPixels
+from ttrd3.inference.reference_option import reference_path
 from ttrd3.inference.references import NoReference, PictureReference, ReferenceSource
+from ttrd3.inference.retrieval import Library
 from ttrd3.inference.share import ALONE, Share
 from ttrd3.inference.store import MemoryTiles, TileFolder, TileStore, prepare_folder, remove_folder
 from ttrd3.inference.tiles import Tiler
@@ -46,7 +48,7 @@ class FileOptions:
     """What is asked of each file.
 
     Attributes:
-        reference: A file or folder, or None.
+        reference: A file, a folder with a file of each input's name, a library, or None.
         samples: N; with more than one, the result is their mean, and NAME_std.tif has their standard deviation.
         bands: Of TIFFs: red, green and blue, from 1; None: as the file says.
         other_bands: Of TIFFs: what becomes of the others.
@@ -55,7 +57,7 @@ class FileOptions:
         overwrite: Replace results that were made otherwise.
     """
 
-    reference: Path | None = None
+    reference: Path | Library | None = None
     samples: int = 1
     bands: tuple[int, int, int] | None = None
     other_bands: OtherBands = "drop"
@@ -95,11 +97,11 @@ class Job:
         self.scene = _open_scene(source, options, stack)
         self.references = self._open_reference(stack)
         settings = asdict(upscaler.settings)
-        del settings["batch_size"]
+        for name in ("batch_size", "feature_memory"):  # without influence on the result
+            del settings[name]
         settings |= {"steps": upscaler.restorer.steps, "eta": upscaler.restorer.eta}
-        asked = asdict(options)
-        for name in ("reference", "overwrite", "format"):
-            del asked[name]
+        apart = ("reference", "overwrite", "format")
+        asked = {part.name: getattr(options, part.name) for part in fields(options) if part.name not in apart}
         asked["bands"] = None if options.bands is None else list(options.bands)
         asked["value_range"] = None if options.value_range is None else list(options.value_range)
         self.about: dict[str, Any] = {
@@ -152,7 +154,11 @@ class Job:
     def _open_reference(self, stack: contextlib.ExitStack) -> ReferenceSource:
         if self.options.reference is None or self.upscaler.settings.strength == 0:
             return NoReference()
+        if isinstance(self.options.reference, Library):
+            return self.options.reference.references(self.source, self.upscaler.multiple)
         path = reference_path(self.options.reference, self.source)
+        if self.output.exists() and self.output.samefile(path):
+            raise DataError(f"{path}: the result would take the reference's place. Choose another --out.")
         if path.suffix.lower() in raster.SUFFIXES:
             reference = RasterScene(path, stack.enter_context(open_raster(path)), None, None)
             if is_georeferenced(reference) and isinstance(self.scene, RasterScene):
