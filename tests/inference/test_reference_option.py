@@ -210,6 +210,13 @@ def test_references_that_nothing_can_begin_with(upscale, inputs, similar_scenes,
     assert f"like 2.png: was changed after {path} was made. Run `ttrd3 index" in refused(path)
 
 
+def test_an_input_is_not_its_own_reference(upscale, inputs, tmp_path):
+    code, err = upscale(*inputs, "--reference", inputs[0])
+    assert code == 11
+    assert f"{inputs[0]}: is its own --reference. Give another one, or --reference none." in err
+    assert (tmp_path / "out" / inputs[1].name).exists()
+
+
 def test_the_result_never_takes_the_references_place(upscale, inputs, tmp_path):
     folder = tmp_path / "ref"
     for path in inputs:

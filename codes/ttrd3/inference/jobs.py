@@ -157,6 +157,8 @@ class Job:
         if isinstance(self.options.reference, Library):
             return self.options.reference.references(self.source, self.upscaler.multiple)
         path = reference_path(self.options.reference, self.source)
+        if path.samefile(self.source):
+            raise DataError(f"{self.source}: is its own --reference. Give another one, or --reference none.")
         if self.output.exists() and self.output.samefile(path):
             raise DataError(f"{path}: the result would take the reference's place. Choose another --out.")
         if path.suffix.lower() in raster.SUFFIXES:
