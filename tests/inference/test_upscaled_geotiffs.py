@@ -230,7 +230,8 @@ def windows(upscaler, source, reference):
     """The references of the tiles of a scene of 64 x 64 pixels, in tiles of 32."""
     import contextlib
 
-    from ttrd3.inference.jobs import FileOptions, Job
+    from ttrd3.inference.file_options import FileOptions
+    from ttrd3.inference.jobs import Job
     from ttrd3.inference.references import View
 
     with contextlib.ExitStack() as stack:

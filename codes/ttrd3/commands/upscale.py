@@ -88,7 +88,7 @@ def _upscale(args: argparse.Namespace, world, share) -> "Report":
     from ttrd3.engine.build import build_device
     from ttrd3.files import require_writable
     from ttrd3.inference.batch import find_inputs, upscale_files
-    from ttrd3.inference.jobs import FileOptions
+    from ttrd3.inference.file_options import FileOptions
     from ttrd3.inference.upscaler import Upscaler
 
     if args.weights is None:
