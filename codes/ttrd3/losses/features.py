@@ -87,8 +87,7 @@ def load_tapped(name: TrunkName, file: str | None, device: torch.device) -> Tapp
     if name == "vgg16_shift_tolerant":
         features = _shift_tolerant(file, taps[-1] + 1)
     else:
-        build = {"vgg16": models.vgg16, "squeezenet": models.squeezenet1_1}[name]
-        features = build(weights=None).features[: taps[-1] + 1]
+        features = (_vgg16() if name == "vgg16" else models.squeezenet1_1(weights=None).features)[: taps[-1] + 1]
         state = load_state(SOURCES[name], file, "loss")
         state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
         fill(features, state, SOURCES[name], file)
@@ -96,9 +95,14 @@ def load_tapped(name: TrunkName, file: str | None, device: torch.device) -> Tapp
     return TappedTrunk(Trunk(features), taps, torch.bfloat16 if fast else torch.float32, f"{name} {file}").to(device)
 
 
+def _vgg16() -> nn.Sequential:
+    """VGG16 without its classifier, which is most of it."""
+    return models.vgg.make_layers(models.vgg.cfgs["D"], batch_norm=False)
+
+
 def _shift_tolerant(file: str | None, layers: int) -> nn.Sequential:
     """VGG16 trained with blurred pooling (ST-LPIPS, arXiv:2207.13686), as the package stlpips-pytorch has it."""
-    features = models.vgg16(weights=None).features[:layers]
+    features = _vgg16()[:layers]
     for number in POOLS:
         features[number] = Blur(features[number - 2].out_channels)
     file = file or _installed()
