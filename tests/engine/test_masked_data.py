@@ -45,7 +45,8 @@ def settings(root):
 
 
 def test_what_is_filled_is_no_warped_reference(root, tiny):
-    dataset = build_dataset(tiny(*settings(root), "data.train.warped=1.0").data.train, 0)
+    options = tiny(*settings(root), "data.train.warped=1.0", "data.train.reference_dropout=0.0")
+    dataset = build_dataset(options.data.train, 0)
     for index, tile in enumerate(dataset.tiles):
         name = dataset.sample(index, np.random.default_rng(index))["reference_name"]
         assert (name == f"{tile.name}, warped") == (tile.mask is None)
