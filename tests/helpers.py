@@ -27,6 +27,13 @@ TINY = [
 ]
 """Settings that make quickstart.yml a run small enough to train for real in a second."""
 
+SMALL = [
+    "model.encoder.widths=[8]",
+    "model.transfer.matches=[2]",
+    "model.unet={type: S, widths: [8, 12], encoder_blocks: [1, 1], decoder_blocks: [1]}",
+]
+"""After TINY: TTRD3-S instead, all of it at the LR image's size and below."""
+
 
 def load_golden(name: str) -> dict[str, torch.Tensor]:
     """Arrays of tests/golden/NAME.npz as tensors."""

@@ -113,6 +113,15 @@ def test_overrides():
     assert options.weights == "a.safetensors"
 
 
+def test_weights_by_step_read_back_to_the_same(tmp_path):
+    options = load_options([QUICK, "losses.0.weight=[[0, 1], [5, 0.5]]", "losses.2.weight=[[7, 2]]"])
+    assert options.losses[0].weight == [[0, 1], [5, 0.5]]
+    assert Options.model_validate_json(options.model_dump_json()) == options
+    (tmp_path / "resolved.yml").write_text(config.to_yaml(options))
+    assert load_options([str(tmp_path / "resolved.yml")]) == options
+    assert "number from 0 or list of list of number from 0" in options_table(Options.model_json_schema())
+
+
 def test_a_whole_section_can_be_replaced():
     options = load_options([QUICK, "model.unet={type: 2Net, width: 8}"])
     assert options.model.unet.type == "2Net"
@@ -144,6 +153,11 @@ MISTAKES = [
         "losses.1.of: found 'noise', but the objective pred_res predicts only: residual",
     ),
     (["losses.0.weight=0", "losses.1.weight=0", "losses.2.weight=0"], "all weights are 0"),
+    (
+        ["losses.0.weight=[5, 1]"],
+        r"losses\.0\.weight\.0: found 5, expected a valid list\n.*weight\.1: found 1, expected",
+    ),
+    (["losses.0.weight=[]"], r"losses\.0\.weight: found a list, expected at least 1 entries$"),
     (["=3"], "expected section.key=value"),
     (["train.steps=[1"], "not valid YAML"),
     (["other.yml"], "expected at most one"),

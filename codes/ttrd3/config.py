@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
 from ttrd3.environment import ROOT
 from ttrd3.errors import ConfigError
@@ -246,7 +246,7 @@ def _locate(model: Any, data: Any, location: tuple) -> tuple[Key, list[str], Any
     for part in location:
         model = _strip(model)
         if get_origin(model) is Union:
-            chosen = [m for m in map(_strip, get_args(model)) if _type_name(m) == part]
+            chosen = [option for option in get_args(model) if _label(option) == part]
             if chosen:
                 model = chosen[0]
                 continue
@@ -270,9 +270,12 @@ def _strip(annotation: Any) -> Any:
     return _strip(arguments[0]) if type(None) in get_args(annotation) and len(arguments) == 1 else annotation
 
 
-def _type_name(model: Any) -> str | None:
-    """The `type:` that a schema of the registry stands for."""
-    kind = getattr(model, "model_fields", {}).get("type")
+def _label(option: Any) -> str | None:
+    """What pydantic calls one of several choices: its Tag, or the `type:` that a schema of the registry stands for."""
+    for mark in getattr(option, "__metadata__", ()):
+        if isinstance(mark, Tag):
+            return mark.tag
+    kind = getattr(_strip(option), "model_fields", {}).get("type")
     return get_args(kind.annotation)[0] if kind else None
 
 

@@ -107,7 +107,7 @@ def _read(source: Source, path: Path, owner: str) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such file. It was set as the weights of {source.name} for the {owner}; "
-            f"get it from {source.url}, or set `file` to null to download it."
+            f"get it from {source.url}, or set `file` to null for the published ones."
         ) from None
     except Exception as error:  # torch's reader follows whatever bytes it finds, so that any error may come of them
         raise UserError(

@@ -15,13 +15,29 @@ SETTINGS = {
     "infinite": (["train.learning_rate=1e999"], "train.learning_rate: found inf, expected a finite number"),
     "number for a section": (["train=3"], "train: found 3, expected a section with options"),
     "nothing for a section": (["model.unet=null"], "model.unet: found nothing, expected a section with options"),
-    "short list": (["model.encoder.widths=[8, 8]"], "model.encoder.widths: found a list, expected at least 3 entries"),
+    "short list": (["train.betas=[0.9]"], "train.betas: found a list, expected at least 2 entries"),
+    "long list": (["model.encoder.widths=[8,8,8,8]"], "model.encoder.widths: found a list, expected at most 3 entries"),
+    "negative weight": (["losses.0.weight=-1"], "losses.0.weight: found -1, expected greater than or equal to 0"),
+    "text for a weight": (["losses.0.weight=high"], "losses.0.weight: found 'high' (text), expected a valid number"),
+    "weight without a step": (
+        ["losses.0.weight=[[5]]"],
+        "losses.0.weight.0: found a list, expected at least 2",
+    ),
+    "step without a weight": (["losses.0.weight=[[0, -1]]"], "losses.0.weight.0.1: found -1, expected greater than or"),
     "name with a space": (["name=my run"], "name: found 'my run' (text), expected text of the form"),
     "spaces around =": (["train.steps", "=", "3"], "A setting is one word with = and no spaces"),
     "two dots": (["train..steps=3"], "found 'train..steps=3', expected section.key=value"),
     "file twice": (
         [QUICK],
         "found 2 option files (options/quickstart.yml, options/quickstart.yml), expected at most one",
+    ),
+    "a time without losses": (
+        ["losses=[{type: posterior, weight: [[0, 1], [7, 0]]}, {type: restored, weight: [[9, 1]]}]"],
+        "losses: all weights are 0 from step 7 on, so there is nothing to train",
+    ),
+    "nothing left to teach": (
+        ["train.detach_residual=true", "diffusion.objective=pred_x0_noise"],
+        "train.detach_residual: found true, expected false with the objective pred_x0_noise",
     ),
     "no such split": (["data.val.split=all"], "data.val.split: found 'all' (text), expected 'train', 'val', 'test' or"),
 }
@@ -32,6 +48,25 @@ SETTINGS = {
 def test_settings(refused, command, case):
     words, text = SETTINGS[case]
     assert text in refused(command, QUICK, *words)
+
+
+NETWORKS = {
+    "matches of another length": (["model.transfer.matches=[1, 1]"], "found [1, 1], expected 3 numbers, one for each"),
+    "the paper's UNet with fewer levels": (
+        ["model.encoder.widths=[8]", "model.transfer.matches=[1]"],
+        "model.encoder.widths: found 1 levels, expected 3",
+    ),
+    "blocks of S": (
+        ["model.unet={type: S, widths: [8, 8]}"],
+        "model.unet: found 2 widths, 3 encoder_blocks and 2 decoder_blocks",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NETWORKS)
+def test_networks_that_do_not_fit_together(refused, tiny_words, case):
+    words, text = NETWORKS[case]
+    assert text in refused(*tiny_words("train", *words))
 
 
 def test_several_mistakes_are_told_together(refused):

@@ -18,7 +18,12 @@ TRANSFERS = [
     "model.transfer={type: STTG, selection: fixed, matches: [1, 2, 3]}",
     "model.transfer={type: STTG, matches: [3, 2, 1]}",
 ]
-UNETS = ["{type: 1Net-A, width: 8, multipliers: [1, 1, 2]}", "{type: 1Net-B, width: 8}", "{type: 2Net, width: 16}"]
+UNETS = [
+    "{type: 1Net-A, width: 8, multipliers: [1, 1, 2]}",
+    "{type: 1Net-B, width: 8}",
+    "{type: 2Net, width: 16}",
+    "{type: S, widths: [8, 12], encoder_blocks: [1, 2], decoder_blocks: [2]}",
+]
 
 
 @pytest.mark.parametrize("unet", UNETS)

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from helpers import TINY
+from helpers import SMALL, TINY
 from PIL import Image
 
 from ttrd3.__main__ import main
@@ -73,6 +73,16 @@ def test_strength_0_makes_a_graph_without_a_reference(weights, tmp_path, capsys)
     words = ["--tile", "16", "--steps", "1", "--strength", "0"]
     assert main(["export", "--onnx", str(path), "--weights", str(weights), *words]) == 0
     assert [i.name for i in onnxruntime.InferenceSession(path).get_inputs()] == ["up", "noise"]
+    assert "differs from PyTorch" in capsys.readouterr().out
+
+
+def test_the_small_network_with_an_encoder_of_one_level(tmp_path, capsys):
+    """The command compares what onnxruntime makes of it with PyTorch."""
+    options = load_options([str(ROOT / "options" / "quickstart.yml"), *TINY, *SMALL, "sampling.steps=1"])
+    weights, path = tmp_path / "small.safetensors", tmp_path / "small.onnx"
+    checkpoint.save_state(weights, build.build_model(options.model, options.diffusion).state_dict(), options, 3)
+    assert main(["export", "--onnx", str(path), "--weights", str(weights), "--tile", "32"]) == 0
+    assert len(onnxruntime.InferenceSession(path).get_inputs()) == 4
     assert "differs from PyTorch" in capsys.readouterr().out
 
 

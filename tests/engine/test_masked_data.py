@@ -44,6 +44,14 @@ def settings(root):
     ]  # fmt: skip
 
 
+def test_what_is_filled_is_no_warped_reference(root, tiny):
+    options = tiny(*settings(root), "data.train.warped=1.0", "data.train.reference_dropout=0.0")
+    dataset = build_dataset(options.data.train, 0)
+    for index, tile in enumerate(dataset.tiles):
+        name = dataset.sample(index, np.random.default_rng(index))["reference_name"]
+        assert (name == f"{tile.name}, warped") == (tile.mask is None)
+
+
 def test_validation_measures_valid_pixels_and_says_so(root, tiny):
     Trainer(tiny(*settings(root))).run()
     _, folder = validate_weights(tiny(*settings(root)))

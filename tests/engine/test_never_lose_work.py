@@ -387,12 +387,12 @@ class LimitMemory:
     def __call__(self) -> None:
         real = Stepper._backward
 
-        def limited(stepper, batches):
+        def limited(stepper, step, batches):
             if stepper.adam.state and next(iter(stepper.adam.state.values()))["step"] >= self.number:
                 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
                 resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, resource.RLIM_INFINITY))
                 batches = [{**batch, **{key: batch[key].repeat(1, 1, 8, 8) for key in IMAGES}} for batch in batches]
-            return real(stepper, batches)
+            return real(stepper, step, batches)
 
         Stepper._backward = limited
 

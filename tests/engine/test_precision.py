@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import relative_error
+from helpers import SMALL, relative_error
 from safetensors.torch import load_file
 
 from ttrd3.engine import acceleration
@@ -24,7 +24,7 @@ def batch_of(options):
 
 def gradient(options, batch) -> torch.Tensor:
     stepper = Stepper(options, CPU, ALONE)
-    stepper._backward([batch])
+    stepper._backward(0, [batch])
     scale = stepper.precision.scaler.get_scale()
     return torch.cat([p.grad.flatten() / scale for p in stepper.model.parameters() if p.grad is not None])
 
@@ -39,9 +39,10 @@ def gradient(options, batch) -> torch.Tensor:
         ("train.gradient_checkpointing=true", 1e-6, False),
     ],
 )
-def test_the_gradient_is_that_of_the_plain_float32_loop(tiny, setting, tolerance, differs):
+@pytest.mark.parametrize("network", [(), SMALL], ids=["1Net-A", "S"])
+def test_the_gradient_is_that_of_the_plain_float32_loop(tiny, network, setting, tolerance, differs):
     batch = batch_of(tiny())
-    plain, found = gradient(tiny(), batch), gradient(tiny(setting), batch)
+    plain, found = gradient(tiny(*network), batch), gradient(tiny(*network, setting), batch)
     assert found.dtype == torch.float32
     assert relative_error(found, plain) < tolerance
     if differs:
@@ -104,14 +105,16 @@ def test_compiled_networks_keep_their_names_and_gradient(tiny, monkeypatch):
     assert names == Stepper(tiny(), CPU, ALONE).model.state_dict().keys()
 
 
-def test_recomputation_needs_less_memory(tiny):
+@pytest.mark.parametrize("network", [(), [*SMALL, "model.unet.encoder_blocks=[24, 8]"]], ids=["1Net-A", "S"])
+def test_recomputation_needs_less_memory(tiny, network):
     """Bytes that the backward pass keeps, counted by what autograd saves."""
 
     def saved(*settings) -> int:
-        options = tiny("train.batch_size=2", *settings)
-        stepper, kept = Stepper(options, CPU, ALONE), []
+        model, kept = Stepper(tiny(*network, *settings), CPU, ALONE).model, []
+        image = torch.rand(2, 3, 32, 32)
+        textures = model.encode(image, None, None)
         with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.nbytes) or t, lambda t: t):
-            stepper._total(stepper._losses(batch_of(tiny())))
+            model.denoise(image, torch.tensor([3, 3]), image, textures)
         return sum(kept)
 
     assert saved("train.gradient_checkpointing=true") < 0.5 * saved()
@@ -137,6 +140,6 @@ def test_tf32_holds_in_the_backward_pass_too(tiny, monkeypatch):
     stepper, seen = Stepper(tiny("train.precision=tf32"), CPU, ALONE), []
     first = next(stepper.model.parameters())
     first.register_hook(lambda _: seen.append(torch.backends.cudnn.allow_tf32))
-    stepper._backward([batch_of(tiny())])
+    stepper._backward(0, [batch_of(tiny())])
     assert seen == [True]
     assert not torch.backends.cudnn.allow_tf32

@@ -79,9 +79,11 @@ def test_validation_gets_the_best_whatever_the_seed(tiny, library):
 
 
 def test_a_relative_index_is_found_from_any_folder(tiny, library, monkeypatch):
-    section = tiny(*retrieved(library.name), f"data.val.root={NEON}").data.val
+    own = tiny(*retrieved(library.name), f"data.val.root={NEON}").data.val
+    share = tiny(f"data.val.index={library.name}", "data.val.retrieved=1.0", f"data.val.root={NEON}").data.val
     monkeypatch.setattr("ttrd3.paths.ROOT", library.parent)
-    assert build_dataset(section, 0).sample(0, np.random.default_rng(0))["has_reference"]
+    for section in (own, share):
+        assert build_dataset(section, 0).sample(0, np.random.default_rng(0))["has_reference"]
 
 
 def test_the_encoders_descriptor_is_the_moments_of_its_features(weights, tiny):
@@ -115,6 +117,7 @@ def test_an_index_by_the_encoder_is_used_with_the_encoder(weights, tiny, tmp_pat
         query = describe(degrade(read_rgb(tile.hr))[None])[0] / descriptors.std(0)
         nearest = np.linalg.norm(scaled - query, axis=1).argmin()
         assert dataset.sample(number, np.random.default_rng(0))["reference_name"] == index.name(nearest)
+    build_dataset(tiny(f"data.train.index={path}", "data.train.retrieved=0.5").data.train, 0, CPU)  # for a share, too
 
     kept = tmp_path / "kept"
     shutil.copy(weights, kept)

@@ -5,17 +5,14 @@ import torch
 import torch.nn.functional as F
 from golden.rules import released_state
 from helpers import relative_error
+from losses.trunk_files import step
 from torchvision import models
 
 from ttrd3.errors import ConfigError, UserError
 from ttrd3.losses import LOSSES, Step
+from ttrd3.losses.base import weight_at
 from ttrd3.losses.trunks import TRUNKS, Trunk, load_trunk
 from ttrd3.pretrained import SOURCES
-
-
-def step(n=2, size=32):
-    images = [torch.randn(n, 3, size, size) * 0.3 for _ in range(6)]
-    return Step({"residual": images[0], "noise": images[1]}, {"residual": images[2], "noise": images[3]}, *images[4:])
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +39,15 @@ def test_posterior_term():
     loss = LOSSES.build({"type": "posterior", "norm": "l2"}, "losses.0")
     torch.testing.assert_close(loss(s), (s.posterior - s.posterior_target).square().mean())
     assert loss.weight == 500
+
+
+def test_restored_term():
+    s = step()
+    difference = s.x0 - s.x0_target
+    for norm, expected in (("l1", difference.abs().mean()), ("l2", difference.square().mean())):
+        loss = LOSSES.build({"type": "restored", "norm": norm}, "losses.0")
+        torch.testing.assert_close(loss(s), expected)
+        assert (loss.name, loss.weight) == (f"restored_{norm}", 1)
 
 
 def test_perceptual_term_is_the_feature_distance(squeezenet_file):
@@ -98,6 +104,8 @@ def test_golden_losses(golden, variant):
             dict(zip(objective.outputs, objective.targets(x0, x_in, noise), strict=True)),
             process.posterior_mean(x_t, predicted.residual, predicted.noise, t),
             process.posterior_mean(x_t, x_in - x0, noise, t),
+            predicted.x0,
+            x0,
         )
         state = {".".join(k.split(".")[2:]): v for k, v in released_state(f"model:{variant}").items()
                  if k.startswith("vgg19.slice")}  # fmt: skip
@@ -154,19 +162,31 @@ def test_options_of_losses_are_checked():
         LOSSES.build({"type": "l1", "of": "x0"}, "losses.0")
     with pytest.raises(ConfigError, match="weight"):
         LOSSES.build({"type": "posterior", "weight": -1.0}, "losses.0")
+    for weight in ([], [[1.0]], [[0, 1, 2]], [[0, -1.0]], "1"):
+        with pytest.raises(ConfigError, match="weight"):
+            LOSSES.build({"type": "restored", "weight": weight}, "losses.0")
+
+
+def test_weights_by_step():
+    assert [weight_at(0.3, step) for step in (0, 10**6)] == [0.3, 0.3]
+    weight = LOSSES.build({"type": "restored", "weight": [[20, 0.5], [10, 2], [30, 0]]}, "losses.0").weight
+    assert [weight_at(weight, step) for step in (0, 9, 10, 19, 20, 29, 30, 99)] == [0, 0, 2, 2, 0.5, 0.5, 0, 0]
 
 
 LOSSES_OF_A_STEP = [
     {"type": "l1", "of": "residual"},
     {"type": "l2", "of": "noise"},
     {"type": "posterior"},
+    {"type": "restored"},
     {"type": "perceptual", "trunk": "squeezenet"},
+    {"type": "features", "trunk": "squeezenet"},
 ]
 
 
 @pytest.fixture(params=LOSSES_OF_A_STEP, ids=lambda options: options["type"])
-def any_loss(request, squeezenet_file):
-    file = {"file": str(squeezenet_file)} if request.param["type"] == "perceptual" else {}
+def any_loss(request, squeezenet_file, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # features are float32 then
+    file = {"file": str(squeezenet_file)} if "trunk" in request.param else {}
     return LOSSES.build(request.param | file, "losses.0")
 
 
@@ -177,7 +197,7 @@ def some_valid(n=2, size=32):
 
 
 def predictions(s):
-    return [*s.outputs.values(), s.posterior]
+    return [*s.outputs.values(), s.posterior, s.x0]
 
 
 def test_what_is_predicted_without_data_neither_counts_nor_has_a_gradient(any_loss):
@@ -218,7 +238,7 @@ def test_two_processes_of_one_image_average_to_one_of_two(any_loss):
         part = slice(row, row + 1)
         cut = Step(
             {k: v[part] for k, v in s.outputs.items()}, {k: v[part] for k, v in s.targets.items()},
-            s.posterior[part], s.posterior_target[part],
+            s.posterior[part], s.posterior_target[part], s.x0[part], s.x0_target[part],
         )  # fmt: skip
         return any_loss(cut.masked(valid[part]))
 

@@ -5,19 +5,17 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from networks.small import small_encoder, small_transfer, small_unet
 
 from ttrd3.errors import ConfigError, DataError
 from ttrd3.networks.layers import ChannelLayerNorm, LinearAttention, TimeEmbedding, WeightStandardizedConv2d
 from ttrd3.networks.model import TTRD3
 from ttrd3.networks.variants import UNETS
 
-SMALL_UNET = {"width": 8, "multipliers": [1, 2, 2, 3]}
-SMALL_ENCODER = {"type": "MFAB", "widths": [8, 8, 16], "hidden": 4}
 
-
-def small(unet="1Net-A", block="paper", outputs=2, **transfer):
+def small(unet="1Net-A", block="paper", outputs=2, levels=3, **transfer):
     return TTRD3.from_options(
-        SMALL_ENCODER | {"block": block}, {"type": "STTG"} | transfer, {"type": unet} | SMALL_UNET, outputs
+        small_encoder(levels, block=block), small_transfer(levels, **transfer), small_unet(unet), outputs
     )
 
 
@@ -25,14 +23,17 @@ def images(n=2, h=16, w=24):
     return [torch.rand(n, 3, h, w) for _ in range(3)]
 
 
-COMBINATIONS = list(itertools.product(UNETS, ("paper", "released"), ("fixed", "learned"), (1, 2)))
+COMBINATIONS = [
+    *itertools.product(UNETS, ("paper", "released"), ("fixed", "learned"), (1, 2), (3,)),
+    *itertools.product(("S",), ("paper", "released"), ("learned",), (2,), (1, 2)),  # it takes textures of any sizes
+]
 
 
-@pytest.mark.parametrize(("unet", "block", "selection", "outputs"), COMBINATIONS)
-def test_every_parameter_gets_a_gradient(unet, block, selection, outputs):
+@pytest.mark.parametrize(("unet", "block", "selection", "outputs", "levels"), COMBINATIONS)
+def test_every_parameter_gets_a_gradient(unet, block, selection, outputs, levels):
     without = None
     for _ in range(4):  # a ReLU may be dead for one draw of the weights, not for all
-        model = small(unet, block, outputs, selection=selection)
+        model = small(unet, block, outputs, levels, selection=selection)
         up, reference, degraded = images()
         found = model(torch.randn(2, 3, 16, 24), torch.tensor([0, 7]), up, reference, degraded)
         assert len(found) == outputs
@@ -43,17 +44,68 @@ def test_every_parameter_gets_a_gradient(unet, block, selection, outputs):
     assert without == set()
 
 
-def test_no_reference_gives_zero_textures_and_a_result():
-    model = small()
+@pytest.mark.parametrize(("unet", "levels"), [("1Net-A", 3), ("S", 1)])
+def test_no_reference_gives_zero_textures_and_a_result(unet, levels):
+    model = small(unet, levels=levels)
     up, reference, degraded = images()
     assert all(not t.any() for t in model.encode(up, None, None))
     mixed = model.encode(up, reference, degraded, torch.tensor([True, False]))
     full = model.encode(up, reference, degraded)
     for some, every, none in zip(mixed, full, model.encode(up, None, None), strict=True):
         assert some.shape == none.shape
-        assert torch.equal(some[0], every[0])
+        torch.testing.assert_close(some[0], every[0])
         assert not some[1].any()
     assert model(up, torch.tensor([3, 3]), up)[0].isfinite().all()
+
+
+@pytest.mark.parametrize(("unet", "levels"), [("1Net-A", 3), ("S", 1)])
+@pytest.mark.parametrize("several", [False, True])
+def test_images_without_a_reference_cost_nothing_and_change_nothing(unet, levels, several):
+    """The textures and gradients of encoding all, then masking; the encoder sees only what it must."""
+    model = small(unet, levels=levels)
+    up, reference, degraded = images(3)
+    if several:
+        reference, degraded = (torch.stack([image, image.flip(0)], dim=1) for image in (reference, degraded))
+    has_reference, seen = torch.tensor([True, False, True]), []
+    model.encoder.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    parameters = [*model.encoder.parameters(), *model.transfer.parameters()]
+
+    def gradients(textures):
+        torch.manual_seed(5)
+        total = sum((texture * torch.randn_like(texture)).sum() for texture in textures)
+        return torch.autograd.grad(total, parameters)
+
+    every = model.encode(up, reference, degraded)
+    masked = [torch.where(has_reference.view(-1, 1, 1, 1), texture, 0) for texture in every]
+    all_of_them = sum(seen)
+    seen.clear()
+    found = model.encode(up, reference, degraded, has_reference)
+    assert sum(seen) * 3 == all_of_them * 2
+    for a, b in zip(found, masked, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    for a, b in zip(gradients(found), gradients(masked), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_without_any_reference_leaves_the_encoder_alone():
+    model, (up, reference, degraded) = small("S", levels=1), images()
+    model.encoder.register_forward_hook(lambda *_: pytest.fail("it need not be asked"))
+    found = model(up, torch.tensor([3, 3]), up, reference, degraded, torch.tensor([False, False]))
+    for a, b in zip(found, model(up, torch.tensor([3, 3]), up), strict=True):
+        assert torch.equal(a, b)
+    found[0].sum().backward()
+    assert all(parameter.grad is None for parameter in model.encoder.parameters())
+    assert model.unet.first.weight.grad.any()
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_an_encoder_ends_at_quarter_size_with_any_number_of_levels(levels):
+    model = small("S", levels=levels)
+    assert tuple(model.encoder.scales) == (1, 2, 4)[-levels:]
+    sizes = [(2, width, 16 // s, 24 // s) for width, s in zip(model.encoder.widths, model.encoder.scales, strict=True)]
+    up, reference, degraded = images()
+    assert [tuple(level.shape) for level in model.encoder(up)] == sizes
+    assert [tuple(texture.shape) for texture in model.encode(up, reference, degraded)] == sizes
 
 
 def test_reference_of_another_size():
@@ -79,16 +131,17 @@ def test_several_references(size):
     assert not any(torch.allclose(a, b) for a, b in zip(textures, one, strict=True))
 
 
+@pytest.mark.parametrize("unet", ["1Net-A", "S"])
 @pytest.mark.parametrize("size", [(16, 20), (12, 16)])
-def test_a_size_that_does_not_halve_is_an_error(size):
+def test_a_size_that_does_not_halve_is_an_error(unet, size):
     with pytest.raises(DataError, match=r"multiples of 8"):
-        small().encode(torch.rand(1, 3, *size), None, None)
+        small(unet).encode(torch.rand(1, 3, *size), None, None)
 
 
 def test_other_numbers_of_levels():
     for multipliers in ([1, 2, 2], [1, 1, 2, 2, 2]):
         unet = {"type": "2Net", "width": 8, "multipliers": multipliers}
-        model = TTRD3.from_options(SMALL_ENCODER, {"type": "STTG"}, unet, outputs=2)
+        model = TTRD3.from_options(small_encoder(), small_transfer(), unet, outputs=2)
         assert model.size_multiple == 2 ** (len(multipliers) - 1)
         up, reference, degraded = images(1, 32, 32)
         assert model(up, torch.tensor([1]), up, reference, degraded)[1].shape == up.shape
@@ -109,8 +162,69 @@ def test_impossible_options_are_errors(unet, message):
         TTRD3.from_options({"type": "MFAB"}, {"type": "STTG"}, {"type": "1Net-A"} | unet, outputs=2)
 
 
+@pytest.mark.parametrize(
+    ("unet", "message"),
+    [
+        ({"widths": [8]}, r"model\.unet: widths: .*at least 2 items"),
+        (
+            {"widths": [8, 8]},
+            "found 2 widths, 3 encoder_blocks and 2 decoder_blocks, expected as many",
+        ),
+        ({"decoder_blocks": [1, 1, 1]}, "3 decoder_blocks, expected .* and one fewer decoder_blocks"),
+        ({"width": 8}, "width: Extra inputs"),
+    ],
+)
+def test_impossible_options_of_the_small_network(unet, message):
+    with pytest.raises(ConfigError, match=message):
+        TTRD3.from_options(small_encoder(1), small_transfer(1), {"type": "S"} | unet, outputs=2)
+
+
+@pytest.mark.parametrize("unet", [kind for kind in UNETS if kind != "S"])
+def test_the_papers_networks_need_textures_of_three_sizes(unet):
+    with pytest.raises(ConfigError, match=r"model\.encoder\.widths: found 1 levels, expected 3: .*unet\.type: S"):
+        small(unet, levels=1)
+
+
+@pytest.mark.parametrize("matches", [[5], [1, 2, 3]])
+def test_every_level_needs_its_number_of_matches(matches):
+    with pytest.raises(ConfigError, match=r"model\.transfer\.matches: found \[.*\], expected 2 numbers.*\[8, 16\]"):
+        small("S", levels=2, matches=matches)
+
+
+# In HR pixels: the first and last convolution and those of five blocks, of which two at half the size, with the pixel
+# that folding and halving may add.
+REACH = 4 * (1 + 2 + 2 * 4 + 4 + 1 + 2)
+
+
+def far_away(network, x, other):
+    """What the first output is left of column 160 for two images that differ from there on."""
+    t, nothing = torch.tensor([3]), [x.new_zeros(1, 16, 4, 64)]
+    changed = torch.cat([x[..., :160], other[..., 160:]], dim=3)
+    with torch.inference_mode():
+        return [network(2 * image, image, t, nothing)[0][..., :160] for image in (x, changed)]
+
+
+def test_the_small_network_sees_so_far_and_no_farther():
+    network = small("S", levels=1).unet
+    one, two = far_away(network, *images(1, 16, 256)[:2])
+    assert torch.equal(one[..., : 160 - REACH], two[..., : 160 - REACH])
+    assert not torch.isclose(one[..., 156:], two[..., 156:], rtol=0, atol=1e-6).all()
+
+
+def test_the_small_network_is_the_same_everywhere():
+    network, (x, noise, _) = small("S", levels=1).unet, images(1, 16, 256)
+    t, nothing = torch.tensor([3]), [x.new_zeros(1, 16, 4, 64)]
+    with torch.inference_mode():
+        here = network(noise, x, t, nothing)
+        there = network(noise.roll(8, 3), x.roll(8, 3), t, nothing)
+    inner = slice(REACH + 8, 256 - REACH)
+    assert inner.stop - inner.start > 80
+    for a, b in zip(here, there, strict=True):
+        torch.testing.assert_close(b[..., inner], a.roll(8, 3)[..., inner])
+
+
 def test_unknown_type_lists_the_known():
-    with pytest.raises(ConfigError, match=r"model\.unet\.type: found '3Net', expected one of: 1Net-A, 1Net-B, 2Net"):
+    with pytest.raises(ConfigError, match=r"model\.unet\.type: found '3Net', expected one of: 1Net-A, 1Net-B, 2Net, S"):
         TTRD3.from_options({"type": "MFAB"}, {"type": "STTG"}, {"type": "3Net"}, outputs=2)
 
 

@@ -85,7 +85,7 @@ def test_identity_matches_give_the_reference_back():
 
 def build(**options):
     torch.manual_seed(1)
-    return STTG(**options, widths=(16, 16, 16))
+    return STTG(**options, widths=(16, 16, 16), scales=(1, 2, 4))
 
 
 def inputs():
@@ -97,6 +97,20 @@ def inputs():
 def test_textures_have_the_size_of_the_lr_image_not_of_the_reference():
     textures = build()(*inputs())
     assert [tuple(t.shape) for t in textures] == [(2, 16, 16, 24), (2, 16, 8, 12), (2, 16, 4, 6)]
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_fewer_levels_give_the_textures_of_the_small_sizes(levels):
+    torch.manual_seed(1)
+    fewer = STTG(matches=(5,) * levels, widths=(16,) * levels, scales=(1, 2, 4)[-levels:])
+    whole = build()
+    own = fewer.state_dict()
+    fewer.load_state_dict({name: value for name, value in whole.state_dict().items() if name in own})
+    lr, degraded, reference = inputs()
+    textures = fewer(lr, degraded, reference[-levels:])
+    assert len(textures) == levels
+    for found, expected in zip(textures, whole(lr, degraded, reference)[-levels:], strict=True):
+        assert torch.equal(found, expected)
 
 
 def test_released_normalization_is_4_and_16_times_smaller_inside():

@@ -18,6 +18,7 @@ from ttrd3.data.layout import Tile, find_tiles, has_split, require_scale
 from ttrd3.data.pixels import CachedImages
 from ttrd3.data.references import DrawnReferences
 from ttrd3.data.retrieved import RetrievedReferences
+from ttrd3.data.shares import Shares
 from ttrd3.data.warped import warped as warp
 from ttrd3.errors import ConfigError, DataError
 from ttrd3.registry import PositiveInt, Probability
@@ -42,7 +43,8 @@ class TripletDataset:
         match_colours: moments gives the reference, in each channel, the mean and standard deviation of the enlarged LR.
         retrieved: Share of samples that take a retrieved reference (`index`, `top`) instead of that of `reference`.
         warped: Share of samples whose reference is the image itself, warped, recoloured and partly replaced, as if of
-            another date, instead of that of `reference`: something to find, for training only.
+            another date, instead of that of `reference`: something to find, for training only, and never of an image
+            with pixels without data.
         reference_dropout: Share of samples whose reference is left out, so that the model learns to do without.
         augmentation: Flips and rotations by 90 degrees. joint turns the reference like the image, separate turns it
             on its own, none turns nothing.
@@ -75,7 +77,7 @@ class TripletDataset:
         self.reference = reference
         self.references = references
         self.match_colours = match_colours
-        self.shares = {"retrieved": retrieved, "warped": warped}
+        self.shares = Shares(retrieved, warped)
         self.reference_dropout = reference_dropout
         self.augmentation = augmentation
         self.crop = crop
@@ -88,7 +90,7 @@ class TripletDataset:
                 f"references: found {references} with reference: {reference}, expected 1: only retrieved "
                 "references can be several. Set reference: retrieved, or references: 1."
             )
-        self._require_shares()
+        self.shares.require(reference, references, split)
         if reference == "paired":
             self._require_paired()
         elif reference in ("same_class", "random"):
@@ -150,7 +152,9 @@ class TripletDataset:
         references = degraded = [np.zeros_like(large)] * self.references
         reference_name = ""
         if has_reference:
-            mode = self._draw_mode(rng)
+            mode = self.shares.draw(self.reference, rng)
+            if mode == "warped" and valid is not None:
+                mode = self.reference  # what is filled is no texture to learn from
             wholes, reference_name = self._draw_references(index, mode, hr, rng)
             references = [self._cut_reference(whole, mode, window, symmetry, rng) for whole in wholes]
             if mode == "warped":
@@ -175,22 +179,12 @@ class TripletDataset:
             "reference_name": reference_name,
         }
 
-    def _draw_mode(self, rng: np.random.Generator) -> str:
-        if not any(self.shares.values()):
-            return self.reference
-        drawn = rng.random()
-        for mode, share in self.shares.items():
-            drawn -= share
-            if drawn < 0:
-                return mode
-        return self.reference
-
     def _draw_references(
         self, index: int, mode: str, hr: np.ndarray, rng: np.random.Generator
     ) -> tuple[list[np.ndarray], str]:
         """Whole references, as many as `references`, and what they are called; for `warped` what replaces a part."""
         tile = self.tiles[index]
-        if self.reference == "paired" and mode == "paired":
+        if mode == "paired":
             drawn = [(tile.reference, self._read(tile.reference), tile.name)]
         elif mode == "retrieved" or (mode == "warped" and self.reference == "retrieved"):
             drawn = self.retrieved.draw(index, self.references, rng)
@@ -211,26 +205,11 @@ class TripletDataset:
         if mode != "paired":  # another place: no window of it belongs to that of the image
             window = draw_window(rng, whole.shape, self.crop)
         cut = whole[window]
-        if mode == "warped":
+        if mode == "warped":  # it is turned with the image that it becomes a part of
             return cut
         if self.augmentation == "separate":
             symmetry = draw_symmetry(rng, cut.shape)
         return apply_symmetry(cut, symmetry)
-
-    def _require_shares(self) -> None:
-        given = [f"{name}: {share}" for name, share in self.shares.items() if share]
-        if sum(self.shares.values()) > 1:
-            raise ConfigError(f"{', '.join(given)}: found shares of samples that add up to more than 1.")
-        if given and (self.references > 1 or self.reference in ("none", "paired")):
-            raise ConfigError(
-                f"{', '.join(given)}: found with reference: {self.reference} and references: {self.references}, "
-                "expected same_class, random or retrieved, and 1. Set the shares to 0, or change those."
-            )
-        if self.shares["warped"] and self.split != "train":
-            raise ConfigError(
-                f"warped: found {self.shares['warped']} for the split {self.split}, expected 0: a warped reference is "
-                "made of the HR image, which may be known in training only."
-            )
 
     def _require_paired(self) -> None:
         if any(tile.reference is None for tile in self.tiles):
@@ -245,8 +224,9 @@ def _retrieved(
 ) -> RetrievedReferences:
     if index is None:
         raise ConfigError(
-            "index: found nothing, but reference: retrieved needs the index of a library. Make one by "
-            "`ttrd3 index --library DIR --out FILE` and set index to FILE, or set reference: same_class."
+            "index: found nothing, but reference: retrieved needs the index of a library, and so does a share "
+            "`retrieved` of samples. Make one by `ttrd3 index --library DIR --out FILE` and set index to FILE, or set "
+            "reference: same_class and retrieved: 0."
         )
     descriptor = descriptor or StatisticsDescriptor()
     return RetrievedReferences(Path(index), tiles, descriptor, top=max(top, references), least=references)

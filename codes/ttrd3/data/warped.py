@@ -44,7 +44,8 @@ def _moved(image: np.ndarray, top: int, left: int, height: int, width: int, rng:
     zoom = np.exp(rng.uniform(-ZOOM, ZOOM))
     reach = FAR * min(height, width) if rng.random() < FAR_SHARE else NEAR
     shift_y, shift_x = rng.uniform(-reach, reach, size=2)
-    margin = int(np.ceil(0.15 * max(height, width) + FAR * min(height, width))) + 2  # what turns and shifts can reach
+    far = max(NEAR, FAR * min(height, width))
+    margin = int(np.ceil(0.15 * max(height, width) + far)) + 2  # what turns and shifts can reach
     margin = min(margin, min(image.shape[:2]) - 1)
     padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
     cosine, sine = np.cos(angle) * zoom, np.sin(angle) * zoom

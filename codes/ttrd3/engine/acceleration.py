@@ -13,8 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from ttrd3.errors import DeviceError
 from ttrd3.networks.layers import Attention, GuidedBlock, LinearAttention, ResnetBlock
 from ttrd3.networks.mfab import PaperMFAB, ReleasedMFAB
+from ttrd3.networks.small import PlainBlock
 
-RECOMPUTED = (PaperMFAB, ReleasedMFAB, ResnetBlock, GuidedBlock, LinearAttention, Attention)
+RECOMPUTED = (PaperMFAB, ReleasedMFAB, ResnetBlock, GuidedBlock, LinearAttention, Attention, PlainBlock)
 
 # mallopt(3) of the GNU C library
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4

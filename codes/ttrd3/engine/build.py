@@ -88,7 +88,7 @@ def build_dataset(section: Section, seed: int, device: torch.device | None = Non
     """
     found = section.model_copy(update={"root": str(input_path(section.root))})
     descriptor = None
-    if section.reference == "retrieved" and section.index is not None:
+    if (section.reference == "retrieved" or section.retrieved) and section.index is not None:
         path = input_path(section.index)
         found.index = str(path)
         descriptor = descriptor_of_index(path, device or torch.device("cpu"))

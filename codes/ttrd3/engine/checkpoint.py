@@ -70,7 +70,7 @@ def restore_checkpoint(
 ) -> None:
     """Put a checkpoint's content into `model`, `ema`, `adam` and `critics` in place.
 
-    Critics that the file does not have, because their term was added since, begin anew.
+    Critics that the file does not have, because their term was added or given another width since, begin anew.
     """
     load_state(model, stored.part("model"), stored.path)
     load_state(ema.model, stored.part("ema"), stored.path)
@@ -79,9 +79,13 @@ def restore_checkpoint(
     for loss in critics:
         at = f"critic.{loss.name}"
         state = stored.part(f"{at}.model")
-        if state:
+        if _shapes(state) == _shapes(loss.critic.state_dict()):
             load_state(loss.critic, state, stored.path)
             _restore_moments(stored, f"{at}.adam", loss.critic, loss.adam)
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
 
 
 def _moments(prefix: str, model: nn.Module, adam: torch.optim.Adam) -> dict[str, Tensor]:

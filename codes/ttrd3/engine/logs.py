@@ -70,7 +70,7 @@ class RunLog:
         """
         self.bar.update()
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._values.setdefault(name, []).append(value)
         self._steps += 1
         self._updates += bool(values)
         self._waited += waited
@@ -93,14 +93,15 @@ class RunLog:
                 self.writer.add_image(f"validation/{name}", picture, step, dataformats="HWC")
 
     def _begin(self) -> None:
-        self._sums: dict[str, float] = {}
+        self._values: dict[str, list[float]] = {}
         self._steps = self._updates = 0
         self._waited = 0.0
         self._since = time.perf_counter()
 
     def _write(self, step: int) -> None:
         seconds = time.perf_counter() - self._since
-        means = {name: value / self._updates for name, value in self._sums.items()}
+        # Of the steps that had it: a loss may begin between two lines.
+        means = {name: sum(values) / len(values) for name, values in self._values.items()}
         speed = self._steps * self.images_per_step / seconds
         waiting = self._waited / seconds
         memory = peak_memory(self.device) / 1e9

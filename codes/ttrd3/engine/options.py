@@ -1,5 +1,6 @@
 """Everything an option file may say: one class a section, assembled from the signatures of what is registered."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ from ttrd3.engine.precision import PrecisionName
 from ttrd3.environment import ROOT
 from ttrd3.errors import ConfigError
 from ttrd3.losses import LOSSES
+from ttrd3.losses.base import weight_at
 from ttrd3.metrics import METRICS
 from ttrd3.networks.mfab import ENCODERS
 from ttrd3.networks.sttg import TRANSFERS
@@ -20,6 +22,7 @@ from ttrd3.networks.variants import UNETS
 from ttrd3.paths import input_path
 from ttrd3.registry import PositiveInt, Probability, Section, schema_of
 
+OF_TWO_OUTPUTS = ("pred_res_noise", "pred_res_add_noise")  # objectives whose x_0 depends on the noise output too
 DEFAULT_FILE = ROOT / "options" / "TTRD3.yml"
 SAMPLE_FILE = ROOT / "options" / "sample.yml"  # the shipped weights on the embedded sample
 
@@ -197,9 +200,18 @@ def _check_together(options: Options, document: config.Document) -> None:
             "is null: name the metric that validations are to improve, as train.best=psnr, or remove train.patience"
         )
     _check_distillation(options, document)
-    if all(loss.weight == 0 for loss in options.losses):
+    starts = [start for loss in options.losses if isinstance(loss.weight, list) for start, _ in loss.weight]
+    for step in sorted({0, *map(math.ceil, starts)}):
+        if step < options.train.steps and not any(weight_at(loss.weight, step) for loss in options.losses):
+            raise ConfigError(
+                f"{document.place(('losses',))}: losses: all weights are 0 from step {step} on, so there is nothing to "
+                "train; set one above 0"
+            )
+    if options.train.detach_residual and options.diffusion.objective not in OF_TWO_OUTPUTS:
         raise ConfigError(
-            f"{document.place(('losses',))}: losses: all weights are 0, so there is nothing to train; set one above 0"
+            f"{document.place(('train', 'detach_residual'))}: train.detach_residual: found true, expected false with "
+            f"the objective {options.diffusion.objective}, whose x_0 depends on one output alone. Set it to false, or "
+            f"choose another objective: {' or '.join(OF_TWO_OUTPUTS)}"
         )
 
 

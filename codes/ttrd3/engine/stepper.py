@@ -75,14 +75,18 @@ class Stepper:
         Raises:
             UserError: What cannot work, before anything is trained.
         """
+        for loss in self.critics:
+            loss.critic.eval()  # nothing is updated: in training each look improves the spectral norm's estimate
         step = self._predict(batch)
         self._total({loss.name: loss(step) for loss in self.losses}, step=None).backward()
+        for loss in self.critics:
+            loss.critic.train()
         unused = any(parameter.grad is None for parameter in self.model.parameters())
-        unused |= any(
-            isinstance(loss.weight, list) for loss in self.losses
-        )  # a term that has not begun leaves some out
+        unused |= self.options.data.train.reference_dropout > 0  # a batch without references leaves out their encoder
+        unused |= any(isinstance(loss.weight, list) for loss in self.losses)  # and a term that has not begun an output
         self.adam.zero_grad(set_to_none=True)
         if self.world.size > 1:
+            (unused,) = self.world.agree(unused)
             self.network = DistributedDataParallel(
                 self.model, forward_sync_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused
             )

@@ -57,6 +57,11 @@ class Trainer:
         train = options.train
         self.best = Best(self.folder, self.validator.measure.images, train.best, train.patience)
         self.stepper = Stepper(options, self.device, world)
+        process = self.stepper.process
+        times = None if options.distill is None else process.times(options.distill.steps)[:-1]
+        self.samples = TrainingSamples(
+            self.data, process.timesteps, seed=options.seed, at_start=train.at_start, times=times
+        )
         self.step = self.saved_step = 0
         self.skipped = Skipped()
         self.ended_early = self.interrupted = False
@@ -101,11 +106,10 @@ class Trainer:
     def _loop(self, interrupts: Interrupts) -> Validation | None:
         """Train until the end or an interrupt; returns the newest validation."""
         train = self.options.train
-        samples = self._samples()
         pin = self.device.type == "cuda"
         first = self.step * train.accumulation
         stream = DeviceBatches(
-            training_loader(samples, train.batch_size, first, train.workers, pin, self.world), self.device
+            training_loader(self.samples, train.batch_size, first, train.workers, pin, self.world), self.device
         )
         images = train.batch_size * train.accumulation
         log = RunLog(
@@ -197,19 +201,11 @@ class Trainer:
 
     def _rehearse(self) -> None:
         """One forward and backward pass and one sampling step, so that what cannot work fails before step 0."""
-        train = self.options.train
-        samples = self._samples()
-        loader = training_loader(samples, train.batch_size, 0, workers=0, pin=False, world=self.world)
+        batch_size = self.options.train.batch_size
+        loader = training_loader(self.samples, batch_size, 0, workers=0, pin=False, world=self.world)
         self.stepper.rehearse(to_device(next(batches(loader)), self.device))
         restorer = make_restorer(self.options, self.stepper.ema.model, self.stepper.process)
         self.validator.rehearse(replace(restorer, steps=1))
-
-    def _samples(self) -> TrainingSamples:
-        process, options = self.stepper.process, self.options
-        times = None if options.distill is None else process.times(options.distill.steps)[:-1]
-        return TrainingSamples(
-            self.data, process.timesteps, seed=options.seed, at_start=options.train.at_start, times=times
-        )
 
     def _resume_or_start(self, accept_changes: bool) -> None:
         found, train = self.folder.checkpoints(), self.options.train

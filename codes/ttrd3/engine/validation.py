@@ -98,6 +98,7 @@ def _label(options: Options, weights: Path, step: int, changes: list[behaviour.C
     parts += [f"strength{sampling.reference_strength:g}"] if sampling.reference_strength != 1 else []
     parts += [f"fidelity{sampling.fidelity:g}"] if sampling.fidelity else []
     parts += [f"{data.references}references"] if data.references > 1 else []
+    parts += [f"retrieved{data.retrieved:g}"] if data.retrieved else []
     parts += [f"{data.match_colours}"] if data.match_colours != "none" else []
     parts += [f"{name}{value}" for name, value in (("crop", data.crop), ("limit", data.limit)) if value is not None]
     return "-".join([*parts, *behaviour.label(changes)])

@@ -16,7 +16,7 @@ _PART = "encoder."
 
 
 class EncoderDescriptor:
-    """Mean and standard deviation of every channel of the encoder's features at its three scales."""
+    """Mean and standard deviation of every channel of the encoder's features at each of its scales."""
 
     standardized = True  # the channels of a network have scales of their own
     in_workers = False  # torch uses all cores by itself
@@ -37,7 +37,7 @@ class EncoderDescriptor:
 
     @torch.inference_mode()
     def __call__(self, up: np.ndarray) -> np.ndarray:
-        """uint8 (N, H, W, 3), H and W multiples of 4 -> float32 (N, 2 (C1 + C2 + C3))."""
+        """uint8 (N, H, W, 3), H and W multiples of 4 -> float32 (N, 2 C), C the sum of its widths."""
         images = torch.tensor(up, device=self.device).permute(0, 3, 1, 2).float() / 255
         # An image at a time: its descriptor must not depend on the others of a batch, not even in the last bit.
         return np.stack([self._one(image[None]) for image in images])

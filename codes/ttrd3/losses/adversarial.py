@@ -40,14 +40,14 @@ class Critics(nn.ModuleList):
 
 @LOSSES.register("adversarial")
 class Adversarial:
-    """Hinge loss of critics that learn to tell x_0 from HR by a frozen network's features, mean over its depths.
+    """Hinge loss of critics that learn to tell x_0 from HR by a frozen network's features; mean over its depths.
 
     Options:
         trunk: The network, as of the loss `features`, with which it shares what it computes.
         file: Its weights; null as there.
         width: Channels inside a critic.
         learning_rate: Of the critics' own Adam (0.5, 0.99).
-        weight: Factor of the term.
+        weight: Factor of the term, or [[step, factor], ...]: what it is from each step on, and 0 before.
     """
 
     def __init__(

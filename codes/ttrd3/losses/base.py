@@ -5,7 +5,7 @@ from typing import Annotated, Protocol
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 from torch import Tensor, nn
 
 from ttrd3.registry import Registry
@@ -13,7 +13,11 @@ from ttrd3.registry import Registry
 LOSSES = Registry("loss")
 
 _Factor = Annotated[float, Field(ge=0)]
-Weight = _Factor | Annotated[list[Annotated[list[_Factor], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+_Pair = Annotated[list[_Factor], Field(min_length=2, max_length=2)]
+Weight = Annotated[
+    Annotated[_Factor, Tag("factor")] | Annotated[list[_Pair], Field(min_length=1), Tag("factors")],
+    Discriminator(lambda value: "factors" if isinstance(value, list) else "factor"),  # a mistake is told once
+]
 """A factor, or [[from step, factor], ...]: what it is from which optimiser step on; 0 before the first."""
 
 NORMS = {"l1": F.l1_loss, "l2": F.mse_loss}

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 
+from ttrd3.errors import DataError
 from ttrd3.losses.base import LOSSES, Step, Weight
 from ttrd3.losses.trunks import Trunk
-from ttrd3.pretrained import SOURCES, Source, fill, load_state
+from ttrd3.pretrained import SOURCES, NotAvailableError, Source, fill, load_state
 
 TrunkName = Literal["vgg16", "vgg16_shift_tolerant", "squeezenet"]
 
@@ -22,6 +23,7 @@ SHIFT_TOLERANT = Source("vgg16_shift_tolerant", "stlpips-pytorch==0.0.2/vgg_shif
 PACKAGE, INSIDE = "stlpips_pytorch", "weights/vST0.0/vgg_shift_tolerant.pth"
 POOLS = (4, 9, 16, 23)  # of VGG16; the fifth is behind the last tap
 CONVOLUTIONS = "net.slice"  # of the shift-tolerant file; the linear weights beside them are not used
+SMALLEST = 32  # side of an image: the last of the blurs reflects what is left of it
 
 
 class Blur(nn.Module):
@@ -55,7 +57,16 @@ class TappedTrunk(nn.Module):
         self.trunk.features.to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) in [0, 1] -> features (N, C, h, w) of each tap, of unit length at each place."""
+        """(N, 3, H, W) in [0, 1] -> features (N, C, h, w) of each tap, of unit length at each place.
+
+        Raises:
+            DataError: Images that are too small for the deepest of them.
+        """
+        if min(image.shape[2:]) < SMALLEST:
+            raise DataError(
+                f"losses: found images of {image.shape[3]} x {image.shape[2]} pixels, expected at least {SMALLEST} x "
+                f"{SMALLEST} for what a frozen network says of them. Set data.train.crop to at least {SMALLEST}."
+            )
         x = ((image - self.trunk.mean) / self.trunk.std).to(self.dtype, memory_format=torch.channels_last)
         features = []
         with torch.autocast(image.device.type, enabled=False):
@@ -76,8 +87,7 @@ def load_tapped(name: TrunkName, file: str | None, device: torch.device) -> Tapp
     if name == "vgg16_shift_tolerant":
         features = _shift_tolerant(file, taps[-1] + 1)
     else:
-        build = {"vgg16": models.vgg16, "squeezenet": models.squeezenet1_1}[name]
-        features = build(weights=None).features[: taps[-1] + 1]
+        features = (_vgg16() if name == "vgg16" else models.squeezenet1_1(weights=None).features)[: taps[-1] + 1]
         state = load_state(SOURCES[name], file, "loss")
         state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
         fill(features, state, SOURCES[name], file)
@@ -85,12 +95,18 @@ def load_tapped(name: TrunkName, file: str | None, device: torch.device) -> Tapp
     return TappedTrunk(Trunk(features), taps, torch.bfloat16 if fast else torch.float32, f"{name} {file}").to(device)
 
 
+def _vgg16() -> nn.Sequential:
+    """VGG16 without its classifier, which is most of it."""
+    return models.vgg.make_layers(models.vgg.cfgs["D"], batch_norm=False)
+
+
 def _shift_tolerant(file: str | None, layers: int) -> nn.Sequential:
     """VGG16 trained with blurred pooling (ST-LPIPS, arXiv:2207.13686), as the package stlpips-pytorch has it."""
-    features = models.vgg16(weights=None).features[:layers]
+    features = _vgg16()[:layers]
     for number in POOLS:
         features[number] = Blur(features[number - 2].out_channels)
-    state = load_state(SHIFT_TOLERANT, file or _installed(), "loss")
+    file = file or _installed()
+    state = load_state(SHIFT_TOLERANT, file, "loss")
     stored = iter(_convolutions(state))
     renamed = {}
     for number, layer in enumerate(features):
@@ -108,10 +124,20 @@ def _convolutions(state: dict[str, Tensor]) -> Iterator[str]:
 
 
 def _installed() -> str:
-    """The file in the installed package, which is not imported."""
+    """The file in the installed package, which is not imported.
+
+    Raises:
+        NotAvailableError: There is no such package.
+    """
     found = importlib.util.find_spec(PACKAGE)
-    folders = found.submodule_search_locations if found is not None else None
-    return str(Path(next(iter(folders), ""), INSIDE)) if folders else f"{SHIFT_TOLERANT.file_name} of {PACKAGE}"
+    folders = list(found.submodule_search_locations or ()) if found is not None else []
+    if not folders:
+        raise NotAvailableError(
+            f"the weights of {SHIFT_TOLERANT.name} come with the package stlpips-pytorch, which is not installed. Run "
+            "`pip install --no-deps stlpips-pytorch==0.0.2`, or set the loss's `file` to its "
+            f"{SHIFT_TOLERANT.file_name}."
+        )
+    return str(Path(folders[0], INSIDE))
 
 
 @LOSSES.register("features")
@@ -124,7 +150,7 @@ class FeatureDistance:
         trunk: `vgg16`, `squeezenet` (1.1), or `vgg16_shift_tolerant`, VGG16 with blurred pooling from the package
             stlpips-pytorch 0.0.2 (`pip install --no-deps stlpips-pytorch==0.0.2`).
         file: Its weights; null takes torchvision's own, downloaded once where there is a network, or the package's.
-        weight: Factor of the term.
+        weight: Factor of the term, or [[step, factor], ...]: what it is from each step on, and 0 before.
     """
 
     def __init__(

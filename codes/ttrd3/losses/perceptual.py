@@ -17,7 +17,7 @@ class Perceptual:
         trunk: `vgg19` up to conv5_1 before its ReLU (the paper's), or `squeezenet` 1.1 up to its last Fire module.
         file: Weights with torchvision's names; null takes torchvision's own, downloaded once where there is a network.
         norm: Mean absolute (l1) or squared (l2) error.
-        weight: Factor of the term.
+        weight: Factor of the term, or [[step, factor], ...]: what it is from each step on, and 0 before.
     """
 
     def __init__(

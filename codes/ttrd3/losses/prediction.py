@@ -28,7 +28,7 @@ class L1(PredictionLoss):
 
     Options:
         of: The output that carries the `residual` (or x_0, where the objective predicts that) or the `noise`.
-        weight: Factor of the term.
+        weight: Factor of the term, or [[step, factor], ...]: what it is from each step on, and 0 before.
     """
 
     norm = "l1"
@@ -40,7 +40,7 @@ class L2(PredictionLoss):
 
     Options:
         of: The output that carries the `residual` (or x_0, where the objective predicts that) or the `noise`.
-        weight: Factor of the term.
+        weight: Factor of the term, or [[step, factor], ...]: what it is from each step on, and 0 before.
     """
 
     norm = "l2"

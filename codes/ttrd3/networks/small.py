@@ -26,7 +26,7 @@ BRANCH_GAIN = 0.1  # of a block's last convolution at the start: deep stacks wit
 TEXTURE_GAIN = 2.0  # brings STTG's weighted, excited textures to about the size of the features that they join
 TIME_WIDTH = 32
 
-Widths = Annotated[Sequence[PositiveInt], Field(min_length=1)]
+Levels = Annotated[Sequence[PositiveInt], Field(min_length=2)]  # textures enter on the way up, which one level lacks
 
 
 class PlainBlock(nn.Module):
@@ -70,8 +70,8 @@ class SmallUNet(UNet):
 
     def __init__(
         self,
-        widths: Widths = (128, 192, 256),
-        encoder_blocks: Widths = (2, 2, 3),
+        widths: Levels = (128, 192, 256),
+        encoder_blocks: Levels = (2, 2, 3),
         decoder_blocks: Sequence[PositiveInt] = (8, 2),
         *,
         outputs: int,

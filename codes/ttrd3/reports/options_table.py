@@ -45,8 +45,8 @@ def _sections(schema: Schema, entry: Schema) -> list[Schema]:
 
 
 def _values(entry: Schema) -> str:
-    if "anyOf" in entry:
-        return " or ".join(_values(option) for option in entry["anyOf"])
+    if "anyOf" in entry or "oneOf" in entry:
+        return " or ".join(_values(option) for option in entry.get("anyOf") or entry["oneOf"])
     if "enum" in entry:
         return ", ".join(f"`{value}`" for value in entry["enum"])
     if "const" in entry:

@@ -1,0 +1,156 @@
+"""Distances in features of frozen networks against plain computations, and the files that the networks come from."""
+
+import importlib.util
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from losses.trunk_files import BLURS, SLICES, leaf, save_shift_tolerant, step
+from metrics.weights import save_features
+from torchvision import models
+
+from ttrd3.errors import DataError, UserError
+from ttrd3.losses import LOSSES
+from ttrd3.losses.features import TAPS, load_tapped
+from ttrd3.pretrained import NotAvailableError
+
+CPU = torch.device("cpu")
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trunks")
+    return {
+        "squeezenet": save_features(folder / "squeezenet.pth", models.squeezenet1_1),
+        "vgg16_shift_tolerant": save_shift_tolerant(folder / "vgg_shift_tolerant.pth"),
+    }
+
+
+@pytest.fixture
+def _float32(monkeypatch):
+    """As on a CPU that does not multiply bfloat16 fast."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+
+
+def plain_squeezenet(file, image):
+    features = models.squeezenet1_1(weights=None).features
+    state = torch.load(file, weights_only=True)
+    features.load_state_dict({name.removeprefix("features."): value for name, value in state.items()})
+    x = (image - MEAN) / STD
+    return [features[: tap + 1](x) for tap in TAPS["squeezenet"]]
+
+
+def plain_shift_tolerant(file, image):
+    state, x, found = torch.load(file, weights_only=True), (image - MEAN) / STD, []
+    for part, layers in SLICES.items():
+        if part > 1:
+            x = F.pad(F.max_pool2d(x, 2, stride=1), (2, 2, 2, 2), mode="reflect")
+            number, width = BLURS[part]
+            x = F.conv2d(x, state[f"net.slice{part}.{number}.filt"], stride=2, groups=width)
+        for number in layers:
+            at = f"net.slice{part}.{number}"
+            x = F.relu(F.conv2d(x, state[f"{at}.weight"], state[f"{at}.bias"], padding=1))
+        found.append(x)
+    return found
+
+
+PLAIN = {"squeezenet": plain_squeezenet, "vgg16_shift_tolerant": plain_shift_tolerant}
+
+
+@pytest.mark.usefixtures("_float32")
+@pytest.mark.parametrize("trunk", PLAIN)
+def test_the_term_is_the_mean_distance_of_unit_features(files, trunk):
+    s = step(size=40)
+    loss = LOSSES.build({"type": "features", "trunk": trunk, "file": str(files[trunk])}, "losses.0")
+    distances = []
+    with torch.no_grad():
+        for a, b in zip(*(PLAIN[trunk](files[trunk], (x + 1) / 2) for x in (s.x0, s.x0_target)), strict=True):
+            difference = a / (a.norm(dim=1, keepdim=True) + 1e-8) - b / (b.norm(dim=1, keepdim=True) + 1e-8)
+            distances.append(difference.square().sum(1).mean())
+    assert min(distances) > 0.001
+    torch.testing.assert_close(loss(s), torch.stack(distances).mean(), rtol=1e-3, atol=0)
+    assert loss.name == f"features_{trunk}"
+    assert loss(replace(s, x0=s.x0_target, _features={})) == 0
+
+
+@pytest.mark.parametrize("trunk", PLAIN)
+def test_the_gradient_reaches_the_image_alone(files, trunk):
+    s = replace(step(), x0=leaf(step().x0))
+    loss = LOSSES.build({"type": "features", "trunk": trunk, "file": str(files[trunk])}, "losses.0")
+    value = loss(s)
+    value.backward()
+    assert value.dtype == torch.float32
+    assert s.x0.grad.abs().sum() > 0
+    assert s.x0.grad.isfinite().all()
+    assert not any(f.requires_grad for f in s.features(loss.trunk, "x0_target"))
+    assert not any(parameter.requires_grad for parameter in loss.trunk.parameters())
+
+
+def test_where_bfloat16_is_fast_the_term_is_nearly_the_same(files, monkeypatch):
+    s, terms = step(), []
+    for fast in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda fast=fast: fast)
+        loss = LOSSES.build({"type": "features", "trunk": "squeezenet", "file": str(files["squeezenet"])}, "losses.0")
+        terms.append(loss(replace(s, _features={})))
+    assert terms[0] != terms[1]
+    torch.testing.assert_close(terms[0], terms[1], rtol=0.03, atol=0)
+
+
+def test_two_terms_with_one_trunk_compute_its_features_once(files, monkeypatch):
+    options = {"trunk": "squeezenet", "file": str(files["squeezenet"])}
+    losses = [LOSSES.build({"type": kind} | options, "losses") for kind in ("features", "adversarial")]
+    seen = []
+    for loss in losses:
+        loss.trunk.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    s = step()
+    for loss in losses:
+        loss(s)
+    losses[1].critic_loss(s)
+    assert [torch.equal(a, (b + 1) / 2) for a, b in zip(seen, (s.x0, s.x0_target), strict=True)] == [True, True]
+    masked = s.masked(torch.ones(2, 1, 32, 32, dtype=torch.bool))
+    losses[0](masked)  # other images: nothing is remembered of the step before
+    assert len(seen) == 4
+
+
+def test_zeros_have_features_without_a_gradient_that_is_infinite(files):
+    s = replace(step(), x0=leaf(torch.zeros(2, 3, 32, 32)))
+    loss = LOSSES.build({"type": "features", "trunk": "squeezenet", "file": str(files["squeezenet"])}, "losses.0")
+    loss(s).backward()
+    assert s.x0.grad.isfinite().all()
+
+
+def test_without_the_package_and_without_a_file(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    message = r"package stlpips-pytorch, which is not installed\. Run `pip install .*stlpips-pytorch==0\.0\.2`.*`file`"
+    with pytest.raises(NotAvailableError, match=message):
+        load_tapped("vgg16_shift_tolerant", None, CPU)
+
+
+def test_the_installed_packages_file_is_found(files, tmp_path, monkeypatch):
+    inside = tmp_path / "weights" / "vST0.0" / "vgg_shift_tolerant.pth"
+    inside.parent.mkdir(parents=True)
+    inside.symlink_to(files["vgg16_shift_tolerant"])
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    assert load_tapped("vgg16_shift_tolerant", None, CPU).taps == TAPS["vgg16_shift_tolerant"]
+    inside.unlink()
+    with pytest.raises(UserError, match=r"weights/vST0\.0/vgg_shift_tolerant\.pth: no such file"):
+        load_tapped("vgg16_shift_tolerant", None, CPU)
+
+
+def test_files_that_hold_something_else(files, tmp_path):
+    with pytest.raises(UserError, match=r"nothing\.pth: no such file.*vgg16_shift_tolerant.*stlpips-pytorch==0\.0\.2"):
+        load_tapped("vgg16_shift_tolerant", str(tmp_path / "nothing.pth"), CPU)
+    for trunk, other in (("vgg16_shift_tolerant", "squeezenet"), ("squeezenet", "vgg16_shift_tolerant")):
+        with pytest.raises(UserError, match=rf"{files[other].name}: does not hold {trunk} with the published names"):
+            load_tapped(trunk, str(files[other]), CPU)
+
+
+def test_images_that_are_too_small_are_told(files):
+    loss = LOSSES.build({"type": "features", "trunk": "squeezenet", "file": str(files["squeezenet"])}, "losses.0")
+    with pytest.raises(DataError, match=r"found images of 28 x 28 pixels.*data\.train\.crop to at least 32"):
+        loss(step(size=28))
