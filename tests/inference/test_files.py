@@ -14,8 +14,10 @@ from data.builders import picture, save
 from inference.conftest import bands_of
 from PIL import Image
 
+from ttrd3 import Upscaler
 from ttrd3.__main__ import main
 from ttrd3.environment import ROOT
+from ttrd3.inference.weights import SHIPPED
 
 
 def pixels(path) -> np.ndarray:
@@ -157,8 +159,9 @@ def test_two_at_the_same_scene(upscale, interrupted):
     assert (folder / "tiles.bin").exists()
 
 
-def test_weights_are_asked_for(capsys, tmp_path, lr):
+def test_weights_that_come_along_are_the_default(tmp_path, lr):
     source = save(tmp_path / "a.png", lr)
-    assert main(["upscale", str(source), "--out", str(tmp_path / "out")]) == 2
-    assert "ttrd3: error: --weights: none given, and none come with ttrd3 yet. Train some" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert main(["upscale", str(source), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    expected = Upscaler.from_file(SHIPPED, "cpu").upscale(lr)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a.png")), expected)
+    assert not np.array_equal(expected, Upscaler.from_file(SHIPPED, "cpu", fidelity=1.0, seed=11).upscale(lr))

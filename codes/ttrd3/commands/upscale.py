@@ -1,10 +1,10 @@
 """Enlarge images of any size by four: PNG, JPEG, WebP, TIFF and GeoTIFF.
 
-  ttrd3 upscale lr.png --out big --weights weights.safetensors
-  ttrd3 upscale scene.tif --out big --weights weights.safetensors --reference sharp.tif --consistent
+  ttrd3 upscale lr.png --out big
+  ttrd3 upscale scene.tif --out big --reference sharp.tif --consistent
   ttrd3 upscale lr/ --out big --weights weights.safetensors --reference hr/ --samples 8
-  ttrd3 upscale scene.tif --out big --weights weights.safetensors --reference scenes.index
-  torchrun --nproc-per-node 2 -m ttrd3 upscale scene.tif --out big --weights weights.safetensors
+  ttrd3 upscale scene.tif --out big --reference scenes.index
+  torchrun --nproc-per-node 2 -m ttrd3 upscale scene.tif --out big
 
 GeoTIFFs keep CRS, place, type, nodata and band descriptions, and are read and written by windows, so that memory does
 not grow with the scene. The same command again goes on with an interrupted scene and leaves finished results alone.
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("inputs", type=Path, nargs="+", metavar="INPUT", help="image files, or folders of them")
     add("--out", type=Path, required=True, metavar="DIR", help="where the results go, by the inputs' names")
-    add("--weights", type=Path, metavar="FILE", help="weights that training or import-released wrote")
+    add("--weights", type=Path, metavar="FILE", help="of training or import-released (those that come along)")
     add(
         "--reference",
         default="none",
@@ -91,18 +91,14 @@ def _upscale(args: argparse.Namespace, world, share) -> "Report":
     from ttrd3.inference.batch import find_inputs, upscale_files
     from ttrd3.inference.file_options import FileOptions
     from ttrd3.inference.upscaler import Upscaler
+    from ttrd3.inference.weights import SHIPPED
 
-    if args.weights is None:
-        raise UserError(
-            "--weights: none given, and none come with ttrd3 yet. Train some (`sh train.sh`), or import the authors' "
-            "(`ttrd3 import-released`), and give their .safetensors file."
-        )
     if args.samples < 1:
         raise UserError(f"--samples: found {args.samples}, expected at least 1.")
     inputs = find_inputs(args.inputs)
     require_writable(args.out, "--out")
     upscaler = Upscaler.from_file(
-        args.weights, build_device(args.device, world), steps=args.steps, strength=args.strength,
+        args.weights or SHIPPED, build_device(args.device, world), steps=args.steps, strength=args.strength,
         fidelity=args.fidelity, seed=args.seed, tile=args.tile, overlap=args.overlap, precision=args.precision,
         consistent=args.consistent, batch_size=args.batch,
     )  # fmt: skip

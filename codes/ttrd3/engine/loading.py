@@ -36,7 +36,6 @@ class TrainingSamples(Dataset):
         self,
         dataset: TripletDataset,
         timesteps: int,
-        *,
         seed: int,
         at_start: float = 0.0,
         times: Sequence[int] | None = None,

@@ -24,6 +24,7 @@ from ttrd3.inference.retrieval import Library, is_index
 from ttrd3.inference.store import MemoryTiles
 from ttrd3.inference.tiles import Tiler, is_out_of_memory, make_features
 from ttrd3.inference.trained import Trained, read_trained
+from ttrd3.inference.weights import SHIPPED
 from ttrd3.networks.fast import prepare
 from ttrd3.networks.model import TTRD3
 
@@ -81,7 +82,7 @@ class Spread:
 class Upscaler:
     """Trained weights, ready to enlarge images by four.
 
-    >>> upscaler = Upscaler.from_file("weights.safetensors", steps=4)
+    >>> upscaler = Upscaler.from_file(fidelity=0.5)  # the weights that come with ttrd3; or a file
     >>> image = upscaler.upscale("lr.png", reference="sharp.png")
     """
 
@@ -116,8 +117,12 @@ class Upscaler:
         self.batch_size = settings.batch_size or (8 if device.type == "cuda" else 1)
 
     @classmethod
-    def from_file(cls, weights: str | PathLike, device: str | torch.device = "auto", **settings: Any) -> "Upscaler":
+    def from_file(
+        cls, weights: str | PathLike = SHIPPED, device: str | torch.device = "auto", **settings: Any
+    ) -> "Upscaler":
         """Weights that training or `ttrd3 import-released` wrote, on a device, with `Settings` by name.
+
+        Without a file: TTRD3-S, which comes with the code.
 
         Raises:
             CheckpointError: The file is missing, damaged or foreign.

@@ -51,7 +51,7 @@ class DistilledPixel:
 
     Options:
         norm: Mean absolute (l1) or squared (l2) error.
-        weight: Factor of the term.
+        weight: Factor of the term, or [[step, factor], ...]: what it is from each step on, and 0 before.
     """
 
     def __init__(self, norm: Literal["l1", "l2"] = "l1", weight: Weight = 1.0):
