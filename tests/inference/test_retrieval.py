@@ -16,7 +16,7 @@ from ttrd3.data.degrade import lr_from_hr, up_from_lr
 from ttrd3.data.descriptors import StatisticsDescriptor, describe
 from ttrd3.data.hashes import are_duplicates, fingerprint
 from ttrd3.data.images import read_rgb
-from ttrd3.data.index import read_index
+from ttrd3.data.index import read_index, write_index
 from ttrd3.data.indexing import update_index
 from ttrd3.errors import DataError
 from ttrd3.inference.describe import EncoderDescriptor
@@ -349,6 +349,13 @@ def test_indexes_that_cannot_be_used(mosaic, tmp_path, upscaler, lr, weights):
     small = index(tmp_path / "small", tmp_path / "small.index", tile=4)
     with pytest.raises(DataError, match=r"small\.index: holds tiles of 4 x 4 pixels, expected at least 8 x 8"):
         Library.open(small, CPU).references(None, 8)
+
+    found = read_index(path)
+    empty = found.tiles.taken(np.zeros(len(found.tiles), bool))
+    write_index(tmp_path / "empty.index", found.header, [], empty, np.zeros((0, found.width), np.float32))
+    refused(
+        tmp_path / "empty.index", r"empty\.index: holds no tile\. Add images to .*library and run `ttrd3 index` again"
+    )
 
     class Other(StatisticsDescriptor):
         kind = "statistics-0"

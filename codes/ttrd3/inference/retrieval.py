@@ -34,8 +34,11 @@ def is_index(path: Path) -> bool:
     """Whether a reference file is meant as an index rather than as a picture."""
     if path.suffix.lower() in SUFFIXES or not path.is_file():
         return False
-    with path.open("rb") as file:
-        return path.suffix == INDEX_SUFFIX or file.read(_LENGTH + 1)[_LENGTH:] == b"{"
+    try:
+        with path.open("rb") as file:
+            return path.suffix == INDEX_SUFFIX or file.read(_LENGTH + 1)[_LENGTH:] == b"{"
+    except OSError:  # told by who reads it as a picture
+        return False
 
 
 class Library:
@@ -83,6 +86,22 @@ class Library:
         (found,) = nearest_usable(self._searcher, query[None], [refused], top=1)[:, 0].tolist()
         return None if found < 0 else found
 
+    def files_of(self, image: Path) -> frozenset[int]:
+        """Numbers of the library's files that are `image` itself."""
+        try:
+            about = image.stat()
+            alike = self._by_state.get((about.st_size, about.st_mtime_ns), [])
+            return frozenset(n for n in alike if (self.index.root / self.index.files[n].name).samefile(image))
+        except OSError as error:
+            raise DataError(f"{error.filename}: cannot be read ({error.strerror}).") from None
+
+    @cached_property
+    def _by_state(self) -> dict[tuple[int, int], list[int]]:
+        found: dict[tuple[int, int], list[int]] = {}
+        for number, file in enumerate(self.index.files):
+            found.setdefault((file.size, file.mtime_ns), []).append(number)
+        return found
+
     @cached_property
     def _searcher(self) -> Searcher:
         index = self.index
@@ -122,7 +141,7 @@ class RetrievedReference:
         self._library, self._multiple = library, multiple
         self._name = None if image is None else image.name
         self._image = str(image or "the image")
-        self._own = frozenset() if image is None else _own_files(index, image)
+        self._own = frozenset() if image is None else library.files_of(image)
         self._warned = False
 
     def window(self, view: View) -> Excerpt | None:
@@ -169,16 +188,6 @@ class RetrievedReference:
                 self._image, self._library.index.path, view.top, view.left,
             )  # fmt: skip
             self._warned = True
-
-
-def _own_files(index: Index, image: Path) -> frozenset[int]:
-    """Numbers of the library's files that are `image` itself."""
-    try:
-        about = image.stat()
-        alike = (n for n, f in enumerate(index.files) if (f.size, f.mtime_ns) == (about.st_size, about.st_mtime_ns))
-        return frozenset(n for n in alike if (index.root / index.files[n].name).samefile(image))
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror}).") from None
 
 
 def _windows(content: np.ndarray, side: int) -> list[np.ndarray]:

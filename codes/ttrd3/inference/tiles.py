@@ -24,8 +24,9 @@ Put = Callable[[int, np.ndarray], None]
 
 _DRAWS = 2**20  # fields of noise that one sample may use: more than there are steps
 
-# torch's words on CUDA and on the CPU: neither has an exception class of its own on every device
-_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|ALLOC_FAILED")
+# torch's words on CUDA and on the CPU: neither has an exception class of its own on every device. The last are those of
+# oneDNN, which says the same of a primitive (not of its descriptor) for no other reason.
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|ALLOC_FAILED|could not create a (memory|primitive$)")
 
 
 @dataclass
