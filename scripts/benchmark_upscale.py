@@ -9,7 +9,7 @@ all threads: other programs on the machine lengthen them less than the seconds o
 operations of the plain path (convolutions and products, counted by PyTorch) take at the rate of one large matrix
 product in the same number format. Prints a Markdown table.
 
-  sh scripts/benchmark_upscale.sh [--only small] [--steps 1 10] [--rounds 2] [--cpu]
+  sh scripts/benchmark_upscale.sh [--only S] [--steps 1 10] [--rounds 2] [--cpu]
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-VARIANTS = {"1Net-A": "TTRD3", "1Net-B": "TTRD3-1Net-B", "2Net": "TTRD3-2Net", "small": "ucmerced"}
+VARIANTS = {"1Net-A": "TTRD3", "1Net-B": "TTRD3-1Net-B", "2Net": "TTRD3-2Net", "S": "TTRD3-S"}
 WAYS = ("plain, float32", "fast, float32", "fast, bfloat16", "fast, bfloat16, reference encoded before")
 TILE = 256
 

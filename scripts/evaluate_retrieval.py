@@ -33,7 +33,7 @@ from ttrd3.data.layout import Tile
 from ttrd3.data.library import list_library
 from ttrd3.data.retrieved import guard_of, nearest_usable, search_tiles
 from ttrd3.data.search import Searcher
-from ttrd3.engine.describe import make_descriptor
+from ttrd3.inference.describe import make_descriptor
 
 TOP = 5
 

@@ -1,10 +1,13 @@
 """Inputs, references and outputs that `ttrd3 upscale` cannot use: one message each, the others are done."""
 
+import zlib
+
 import numpy as np
 import pytest
 import rasterio
 from bad_input.test_bad_output import mount, mounted  # noqa: F401 - a fixture
 from data.builders import picture, save, write_png16
+from PIL import Image
 
 from ttrd3.__main__ import main
 
@@ -48,9 +51,32 @@ def claims_more(path):
 
 
 def bomb(path):
-    from PIL import Image
-
     Image.new("1", (20_000, 20_000)).save(path)
+
+
+def claims_more_rows(path):
+    """A PNG of 64 rows whose header says 9000, checksum and all."""
+    save(path, picture(0, 64, 64))
+    content = bytearray(path.read_bytes())
+    content[20:24] = (9000).to_bytes(4, "big")
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(content)
+
+
+def one_block(side: int, bands: int, **profile):
+    """A TIFF of a few bytes that GDAL would decode as a whole."""
+
+    def write(path):
+        options = {"count": bands, "height": side, "width": side, "dtype": "uint8", "tiled": True}
+        options |= {"blockxsize": side, "blockysize": side, "compress": "DEFLATE"}
+        with rasterio.open(path, "w", driver="GTiff", SPARSE_OK=True, **options, **profile):
+            pass
+
+    return write
+
+
+def transparent(path):
+    save(path, np.dstack([picture(0, 16, 16), np.full((16, 16), 90, np.uint8)]))
 
 
 def with_palette(path):
@@ -69,7 +95,12 @@ CASES = {
     "cut.png": (cut_png, "truncated, damaged"),
     "cut.tif": (cut_tiff, "is no TIFF, truncated or damaged"),
     "lying.tif": (claims_more, "is no TIFF, truncated or damaged"),
+    "lying.png": (claims_more_rows, "its header promises more rows than the file holds"),
     "bomb.png": (bomb, "too large to be read at once"),
+    "bomb.tif": (one_block(33_008, 3, interleave="band"), "its blocks of 33008 x 33008 pixels take 1.1 GB each"),
+    "pixels.tif": (one_block(20_000, 3, interleave="pixel"), "its blocks of 20000 x 20000 pixels take 1.2 GB each"),
+    "transparent.png": (transparent, "found transparent pixels, expected 8-bit RGB"),
+    "cmyk.jpg": (lambda path: Image.new("CMYK", (16, 16)).save(path), "found CMYK, expected 8-bit RGB"),
     "deep.png": (lambda path: write_png16(path, np.full((16, 16, 3), 9, np.uint16)), "found 16-bit RGB"),
     "nodata.tif": (lambda path: tiff(path, np.zeros((3, 16, 16), np.uint8), nodata=0), "holds no valid pixel"),
     "nan.tif": (lambda path: tiff(path, np.full((3, 16, 16), np.nan, np.float32)), "holds no valid pixel"),
@@ -124,12 +155,25 @@ def test_options_that_do_not_fit_an_input(batch, tmp_path):
 
 REFERENCES = {
     "missing.png": (lambda path: None, "no such reference"),
+    "missing.index": (lambda path: None, "no such reference"),
+    "nothing.png": (lambda path: path.write_bytes(b""), "the file is empty"),
+    "nothing.tif": (lambda path: path.write_bytes(b""), "the file is empty"),
+    "text.png": (lambda path: path.write_text("no image"), "not an image that can be read"),
+    "cut.png": (cut_png, "truncated, damaged"),
+    "cut.tif": (cut_tiff, "is no TIFF, truncated or damaged"),
+    "lying.png": (claims_more_rows, "its header promises more rows than the file holds"),
+    "bomb.png": (bomb, "too large to be read at once"),
+    "grey.tif": (lambda path: tiff(path, rgb(64, 64)[:1]), "found 1 band that are not marked as colours"),
     "blank.png": (lambda path: save(path, np.full((64, 64, 3), 7, np.uint8)), "the reference is blank"),
     "blank.tif": (lambda path: tiff(path, np.zeros((3, 64, 64), np.uint8)), "the reference is blank"),
     "empty.tif": (lambda path: tiff(path, np.zeros((3, 64, 64), np.uint8), nodata=0), "holds no valid pixel"),
     "small.png": (lambda path: save(path, picture(0, 64, 4)), "a reference of 4 x 64 pixels, expected at least"),
     "elsewhere.tif": (
         lambda path: tiff(path, rgb(64, 64), transform=rasterio.Affine(10, 0, 7e5, 0, -10, 54e5)),
+        "does not overlap it",
+    ),
+    "rotated.tif": (
+        lambda path: tiff(path, rgb(64, 64), transform=rasterio.Affine(8, 6, 7e5, 6, -8, 54e5)),
         "does not overlap it",
     ),
 }
@@ -162,6 +206,28 @@ def test_outputs_that_would_hurt(trained, tmp_path, capsys):
     assert main(["upscale", str(source), str(twin), "--out", str(tmp_path / "out"), *weights]) == 11
     assert f"{twin}: its result would be {tmp_path / 'out' / 'a.png'}, as that of {source}" in capsys.readouterr().err
     assert (tmp_path / "out" / "a.png").exists()
+
+
+def test_standard_deviations_that_would_hurt(trained, tmp_path, capsys):
+    """NAME_std.tif takes the place neither of another input's result nor of a file that somebody has."""
+    sources = [save(tmp_path / f"{name}.tif", picture(0, 16, 16)) for name in ("a", "a_std")]
+    words = ["--weights", str(trained / "weights.safetensors"), "--samples", "2", "--out", str(tmp_path / "out")]
+    assert main(["upscale", *map(str, sources), *words]) == 11
+    std = tmp_path / "out" / "a_std.tif"
+    assert f"{sources[1]}: its result would be {std}, as that of {sources[0]}. Rename one." in capsys.readouterr().err
+    assert main(["upscale", str(sources[0]), *words]) == 0
+    assert "is done already" in capsys.readouterr().err
+    tiff(std, rgb())
+    before = std.read_bytes()
+    (tmp_path / "out" / "a.tif").unlink()
+    assert main(["upscale", str(sources[0]), *words]) == 11
+    assert f"{std}: is there already and was not made by `ttrd3 upscale`" in capsys.readouterr().err
+    assert std.read_bytes() == before
+    std.unlink()
+    assert main(["upscale", str(sources[0]), *words]) == 0
+    std.unlink()
+    assert main(["upscale", str(sources[0]), *words]) == 0  # half of the results is not all of them
+    assert std.exists()
 
 
 def test_what_nothing_can_begin_with(refused, trained, tmp_path):
@@ -202,3 +268,20 @@ def test_a_disk_too_small_for_a_scene(mounted, trained, tmp_path):  # noqa: F811
     assert done.stderr.count("ttrd3: error: ") == 1
     assert "free, but upscaling to " in done.stderr
     assert ".partial" not in done.stdout
+
+
+FILL = 'until [ -s "$1/out/.scene.tif.partial/journal-0.txt" ]; do sleep 0.02; done; dd if=/dev/zero of="$1/fill" bs=1k'
+
+
+def test_a_disk_that_fills_up_while_a_scene_is_made(mounted, trained, tmp_path):  # noqa: F811
+    """What is done is kept, nothing shows under the result's name, another input is not held back."""
+    scene, picture_out = tmp_path / "scene.tif", save(tmp_path / "z.png", picture(0, 16, 16))
+    tiff(scene, rgb(100, 100))
+    words = ["--out", mounted / "out", "--weights", trained / "weights.safetensors", "--tile", 64, "--overlap", 0]
+    done = mount(mounted, "size=8m", "upscale", scene, picture_out, *words, "--device", "cpu", during=FILL)
+    assert done.returncode in (11, 12), done.stderr
+    assert "Traceback" not in done.stderr
+    assert "(No space left on device)" in done.stderr
+    assert done.stderr.count("ttrd3: error: ") == done.returncode - 10
+    assert ".scene.tif.partial" in done.stdout  # the folder of finished tiles
+    assert "inputs failed" in done.stderr

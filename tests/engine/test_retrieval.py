@@ -15,11 +15,11 @@ from ttrd3.data.index import read_header, read_index
 from ttrd3.data.indexing import update_index
 from ttrd3.engine import checkpoint
 from ttrd3.engine.build import build_dataset, build_model
-from ttrd3.engine.describe import EncoderDescriptor
 from ttrd3.engine.trainer import Trainer
 from ttrd3.engine.validation import validate_weights
 from ttrd3.environment import ROOT
 from ttrd3.errors import CheckpointError, DataError
+from ttrd3.inference.describe import EncoderDescriptor
 
 NEON = ROOT / "samples" / "neon"
 CPU = torch.device("cpu")

@@ -14,8 +14,10 @@ from data.builders import picture, save
 from inference.conftest import bands_of
 from PIL import Image
 
+from ttrd3 import Upscaler
 from ttrd3.__main__ import main
 from ttrd3.environment import ROOT
+from ttrd3.inference.weights import SHIPPED
 
 
 def pixels(path) -> np.ndarray:
@@ -64,11 +66,9 @@ def test_a_folder_and_references_by_name(upscale, upscaler, tmp_path):
         save(tmp_path / "lr" / f"{name}.png", picture(number, 16, 16))
         save(tmp_path / "ref" / f"{name}.jpg", picture(number + 5, 64, 64))
     (tmp_path / "lr" / "notes.txt").write_text("no image")
-    save(tmp_path / "lr" / "c.png", picture(3, 16, 16))
     code, err = upscale(tmp_path / "lr", "--reference", tmp_path / "ref")
-    assert code == 11
-    assert f"{tmp_path / 'lr' / 'c.png'}: --reference {tmp_path / 'ref'} holds no file of this name" in err
-    assert "1 of 3 inputs failed" in err
+    assert code == 0
+    assert f"--reference {tmp_path / 'ref'}: each input takes the file of its name\n" in err
     for number, name in enumerate(("a", "b")):
         expected = upscaler().upscale(picture(number, 16, 16), Image.open(tmp_path / "ref" / f"{name}.jpg"))
         np.testing.assert_array_equal(pixels(tmp_path / "out" / f"{name}.png"), expected)
@@ -159,8 +159,9 @@ def test_two_at_the_same_scene(upscale, interrupted):
     assert (folder / "tiles.bin").exists()
 
 
-def test_weights_are_asked_for(capsys, tmp_path, lr):
+def test_weights_that_come_along_are_the_default(tmp_path, lr):
     source = save(tmp_path / "a.png", lr)
-    assert main(["upscale", str(source), "--out", str(tmp_path / "out")]) == 2
-    assert "ttrd3: error: --weights: none given, and none come with ttrd3 yet. Train some" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert main(["upscale", str(source), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    expected = Upscaler.from_file(SHIPPED, "cpu").upscale(lr)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a.png")), expected)
+    assert not np.array_equal(expected, Upscaler.from_file(SHIPPED, "cpu", fidelity=1.0, seed=11).upscale(lr))

@@ -230,13 +230,15 @@ def windows(upscaler, source, reference):
     """The references of the tiles of a scene of 64 x 64 pixels, in tiles of 32."""
     import contextlib
 
-    from ttrd3.inference.jobs import FileOptions, Job
+    from ttrd3.inference.file_options import FileOptions
+    from ttrd3.inference.jobs import Job
     from ttrd3.inference.references import View
 
     with contextlib.ExitStack() as stack:
         job = Job(upscaler(), source, source.with_name("out.tif"), FileOptions(reference), stack)
         up = np.zeros((128, 128, 3), np.uint8)
-        return [job.references.window(View(y, x, 32, 32, (64, 64), up)) for y in (0, 32) for x in (0, 32)]
+        found = [job.references.window(View(y, x, 32, 32, (64, 64), up)) for y in (0, 32) for x in (0, 32)]
+        return [None if excerpt is None else excerpt.pixels() for excerpt in found]
 
 
 def test_the_same_place_is_found_in_another_crs(upscaler, pair):

@@ -19,6 +19,7 @@ from ttrd3.inference.noise import noise_field
 from ttrd3.inference.pictures import ArrayScene
 from ttrd3.inference.references import NoReference
 from ttrd3.inference.store import MemoryTiles
+from ttrd3.inference.tiles import is_out_of_memory
 
 
 def as_tensor(image: np.ndarray) -> torch.Tensor:
@@ -278,6 +279,22 @@ used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]) * 2**20,) * 2)
 print(upscaler.upscale(lr).shape)
 """
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("could not create a primitive descriptor for a convolution forward propagation"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_words_for_memory_that_runs_out(error, expected):
+    assert is_out_of_memory(error) == expected
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")

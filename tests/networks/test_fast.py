@@ -125,6 +125,27 @@ def test_references_encoded_once_serve_all_tiles(network):
                     assert relative_error(found[number : number + 1], expected) < FLOAT32
 
 
+def test_features_of_several_references_belong_to_their_images():
+    network = prepare(model())
+    up, reference, degraded = images(4)
+    with torch.inference_mode():
+        features = network.encode_reference(reference, degraded)
+        for count in (1, 2):  # references an image
+            given = (image.unflatten(0, (-1, count)) if count > 1 else image for image in (reference, degraded))
+            expected = network.encode(up[: 4 // count], *given)
+            for found, wanted in zip(network.textures(up[: 4 // count], features, shared=False), expected, strict=True):
+                assert relative_error(found, wanted) < FLOAT32
+
+
+def test_the_copy_takes_no_single_steps():
+    fast = prepare(model())
+    up, _, _ = images()
+    textures = fast.encode(up, None, None)
+    for call in (lambda: fast(up, torch.tensor([3]), up), lambda: fast.denoise(up, torch.tensor([3]), up, textures)):
+        with pytest.raises(TypeError, match="a FastModel samples only: call `begin`, or use the model that it was"):
+            call()
+
+
 def test_a_size_that_does_not_halve_is_an_error_without_a_reference_too():
     plain = model()
     for network in (plain, prepare(plain)):

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from ttrd3.data.indexing import update_index
     from ttrd3.data.library import tile_of
     from ttrd3.engine.build import build_device
-    from ttrd3.engine.describe import make_descriptor
+    from ttrd3.inference.describe import make_descriptor
 
     if args.workers < 1:
         raise UserError(f"--workers: found {args.workers}, expected at least 1. Leave it out for all cores.")

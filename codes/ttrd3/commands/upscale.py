@@ -1,17 +1,20 @@
 """Enlarge images of any size by four: PNG, JPEG, WebP, TIFF and GeoTIFF.
 
-  ttrd3 upscale lr.png --out big --weights weights.safetensors
-  ttrd3 upscale scene.tif --out big --weights weights.safetensors --reference sharp.tif --consistent
+  ttrd3 upscale lr.png --out big
+  ttrd3 upscale scene.tif --out big --reference sharp.tif --consistent
   ttrd3 upscale lr/ --out big --weights weights.safetensors --reference hr/ --samples 8
-  torchrun --nproc-per-node 2 -m ttrd3 upscale scene.tif --out big --weights weights.safetensors
+  ttrd3 upscale scene.tif --out big --reference scenes.index
+  torchrun --nproc-per-node 2 -m ttrd3 upscale scene.tif --out big
 
 GeoTIFFs keep CRS, place, type, nodata and band descriptions, and are read and written by windows, so that memory does
 not grow with the scene. The same command again goes on with an interrupted scene and leaves finished results alone.
 Several processes under torchrun share large scenes tile by tile and small images file by file.
 
-A reference is a picture, a georeferenced scene (the same place is found and reprojected), or a folder with a file of
-each input's name. Exit code: 0 all done; 2 nothing was begun, because of the options or weights; 10 + N if N inputs
-failed (110: 100 or more), the others being done; 130 interrupted.
+A reference is a picture; a georeferenced scene (the same place is found and reprojected); a folder with a file of each
+input's name; or a library of similar scenes, of which each tile takes the one that looks most like it, never the input
+itself: an index that `ttrd3 index` made, or a folder without any input's name, which is indexed into a hidden file in
+--out. Exit code: 0 all done; 2 nothing was begun, because of the options, the weights, or a library that cannot serve;
+10 + N if N inputs failed (110: 100 or more), the others being done; 130 interrupted.
 """
 
 import argparse
@@ -33,13 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("inputs", type=Path, nargs="+", metavar="INPUT", help="image files, or folders of them")
     add("--out", type=Path, required=True, metavar="DIR", help="where the results go, by the inputs' names")
-    add("--weights", type=Path, metavar="FILE", help="weights that training or import-released wrote")
-    add("--reference", default="none", metavar="FILE|DIR|none", help="sharp image of the place or a similar one (none)")
+    add("--weights", type=Path, metavar="FILE", help="of training or import-released (those that come along)")
+    add(
+        "--reference",
+        default="none",
+        metavar="FILE|DIR|INDEX|none",
+        help="sharp image of the place, or of similar ones (none)",
+    )
     add("--steps", type=int, metavar="K", help="sampling steps (as the weights' options say)")
     add("--strength", type=float, default=1.0, metavar="S", help="of the reference, 0 to 1 (1: as trained)")
     add(
-        "--fidelity", type=float, default=0.0, metavar="F",
-        help="0 (most realistic: sampled as trained) to 1 (most faithful: the residual alone, no noise); (0)",
+        "--fidelity", type=float, metavar="F",
+        help="0 (most realistic: sampled as trained) to 1 (most faithful: the residual alone, no noise); (as the "
+        "weights' options say)",
     )  # fmt: skip
     add("--samples", type=int, default=1, metavar="N", help="take the mean of N; NAME_std.tif tells where they differ")
     add("--seed", type=int, default=10, metavar="S", help="of the noise (10)")
@@ -80,20 +89,16 @@ def _upscale(args: argparse.Namespace, world, share) -> "Report":
     from ttrd3.engine.build import build_device
     from ttrd3.files import require_writable
     from ttrd3.inference.batch import find_inputs, upscale_files
-    from ttrd3.inference.jobs import FileOptions
+    from ttrd3.inference.file_options import FileOptions
     from ttrd3.inference.upscaler import Upscaler
+    from ttrd3.inference.weights import SHIPPED
 
-    if args.weights is None:
-        raise UserError(
-            "--weights: none given, and none come with ttrd3 yet. Train some (`sh train.sh`), or import the authors' "
-            "(`ttrd3 import-released`), and give their .safetensors file."
-        )
     if args.samples < 1:
         raise UserError(f"--samples: found {args.samples}, expected at least 1.")
     inputs = find_inputs(args.inputs)
     require_writable(args.out, "--out")
     upscaler = Upscaler.from_file(
-        args.weights, build_device(args.device, world), steps=args.steps, strength=args.strength,
+        args.weights or SHIPPED, build_device(args.device, world), steps=args.steps, strength=args.strength,
         fidelity=args.fidelity, seed=args.seed, tile=args.tile, overlap=args.overlap, precision=args.precision,
         consistent=args.consistent, batch_size=args.batch,
     )  # fmt: skip

@@ -113,6 +113,7 @@ class Index:
         files: The library's files.
         tiles: A row per tile.
         width: Numbers in a descriptor.
+        digest: Hexadecimal SHA-256 of all content but the header: of files, tiles and descriptors.
     """
 
     path: Path
@@ -120,6 +121,7 @@ class Index:
     files: list[LibraryFile]
     tiles: Tiles
     width: int
+    digest: str
 
     @property
     def root(self) -> Path:
@@ -200,7 +202,7 @@ def read_index(path: Path) -> Index:
         files = [
             LibraryFile(n, size, at, source, (x, y)) for n, size, at, source, (x, y) in json.loads(table.tobytes())
         ]
-        index = Index(path, header, files, tiles, width)
+        index = Index(path, header, files, tiles, width, about["sha256"])
         content: dict[str, Any] = {column: [getattr(tiles, column)] for column in _COLUMNS}
         content |= {"files": [table], "descriptors": index.descriptors()}
         if rows != len(tiles) or _digest(sorted(content.items())) != about["sha256"]:

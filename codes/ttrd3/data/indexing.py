@@ -100,7 +100,9 @@ def update_index(
     jobs = list(_jobs(library, files, fresh, problems, tile, stride))
     parts = _run(jobs, descriptor, workers, skip_bad, problems) if skip_bad or not problems else []
     if problems and not skip_bad:
-        raise _refused(library, problems)
+        raise _refused(
+            library, problems, "or run again with --skip-bad, which leaves them out and lists them in the index"
+        )
     for text in shortened(problems):
         logger.warning("left out: %s", text)
     changed = sum(files[number].name in known and files[number].name not in problems for number in fresh)
@@ -196,7 +198,7 @@ def _write(
     if former:
         pieces.insert(0, replace(former.tiles, file=stays).taken(stays >= 0))
     if not sum(map(len, pieces)):
-        raise _refused(Path(header.root), header.left_out)
+        raise _refused(Path(header.root), header.left_out, "or add others: without them none is left")
     tiles = joined(pieces)
 
     order = np.argsort(tiles.file, kind="stable")  # the tiles of a file keep their order
@@ -224,8 +226,8 @@ def _kept(former: Index | None, stays: np.ndarray) -> Iterator[np.ndarray]:
         start += len(chunk)
 
 
-def _refused(library: Path, problems: dict[str, str]) -> DataError:
+def _refused(library: Path, problems: dict[str, str], way_out: str) -> DataError:
     return DataError(
         "\n  ".join([f"{library}: nothing was written; {len(problems)} files with problems:", *shortened(problems)])
-        + "\nMend them, or run again with --skip-bad, which leaves them out and lists them in the index."
+        + f"\nMend them, {way_out}."
     )

@@ -42,11 +42,7 @@ class RetrievedReferences:
                 tile without usable reference.
         """
         index = read_index(path)
-        if descriptor.kind != index.header.kind:
-            raise DataError(
-                f"{path}: was made with the descriptor {index.header.kind}, expected {descriptor.kind}. "
-                "Make it again by `ttrd3 index` with the same --weights (or without)."
-            )
+        require_descriptor(index, descriptor)
         logger.info("looking up references for %d images among the %d tiles of %s", len(tiles), len(index.tiles), path)
         best = search_tiles(index, tiles, descriptor, top)
         few = [tile.name for tile, rows in zip(tiles, best, strict=True) if (rows >= 0).sum() < least]
@@ -59,7 +55,7 @@ class RetrievedReferences:
         used, places = np.unique(best, return_inverse=True)
         # Only what can be drawn stays in memory, and goes to the processes that load images.
         self._best = np.where(best >= 0, places.reshape(best.shape), -1)
-        self._tiles = [_reference(index, row) for row in used.tolist()]
+        self._tiles = [locate(index, row) for row in used.tolist()]
 
     def draw(self, number: int, count: int, rng: np.random.Generator) -> list[tuple[Path, np.ndarray, str]]:
         """File, image uint8 (H, W, 3) and name of `count` different ones among the best of tile `number`, best first.
@@ -136,7 +132,7 @@ def guard_of(index: Index, tile: Tile) -> Callable[[int], bool]:
         if are_duplicates(own, index.tiles.fingerprint(row)):
             return True
         box = file.in_source(index.tiles.window(row))
-        return tile.source is not None and same_source(tile.source[0], file.source) and _overlap(tile.source[1], box)
+        return tile.source is not None and same_source(tile.source[0], file.source) and overlap(tile.source[1], box)
 
     return refused
 
@@ -152,12 +148,26 @@ def same_source(a: str, b: str) -> bool:
     return first[-shared:] == second[-shared:]
 
 
-def _overlap(a: Box, b: Box) -> bool:
+def overlap(a: Box, b: Box) -> bool:
+    """Whether two boxes have a pixel in common."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _reference(index: Index, row: int) -> tuple[Path, Box, str]:
-    """File, window and name of a tile.
+def require_descriptor(index: Index, descriptor: Descriptor) -> None:
+    """Refuse an index whose descriptors cannot be compared with those of `descriptor`.
+
+    Raises:
+        DataError: Names both.
+    """
+    if descriptor.kind != index.header.kind:
+        raise DataError(
+            f"{index.path}: was made with the descriptor {index.header.kind}, expected {descriptor.kind}. "
+            "Make it again by `ttrd3 index` with the same --weights (or without)."
+        )
+
+
+def locate(index: Index, row: int) -> tuple[Path, Box, str]:
+    """File, window and name of a tile; all of them empty for row -1.
 
     Raises:
         DataError: The file is gone or was changed since it was described.

@@ -9,10 +9,10 @@ from ttrd3.data.triplets import TripletDataset
 from ttrd3.diffusion.objectives import OBJECTIVES
 from ttrd3.diffusion.process import DiffusionProcess
 from ttrd3.engine.acceleration import keep_freed_memory
-from ttrd3.engine.describe import descriptor_of_index
 from ttrd3.engine.distributed import ALONE, World
 from ttrd3.engine.options import DiffusionOptions, ModelOptions, Options
 from ttrd3.errors import ConfigError, DeviceError
+from ttrd3.inference.describe import descriptor_of_index
 from ttrd3.inference.device import find_device, require_device
 from ttrd3.inference.precision import exact_float32
 from ttrd3.losses import LOSSES

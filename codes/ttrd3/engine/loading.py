@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +32,27 @@ class Failure:
 class TrainingSamples(Dataset):
     """Images, time step and noise of sample number `counter`: a function of (seed, counter) alone."""
 
-    def __init__(self, dataset: TripletDataset, timesteps: int, *, seed: int, at_start: float = 0.0):
-        """`at_start`: share of samples at t = T-1, where sampling starts; the others have any t."""
+    def __init__(
+        self,
+        dataset: TripletDataset,
+        timesteps: int,
+        seed: int,
+        at_start: float = 0.0,
+        times: Sequence[int] | None = None,
+    ):
+        """Choose how t is drawn.
+
+        Args:
+            dataset: The images.
+            timesteps: T.
+            seed: Of everything drawn.
+            at_start: Share of samples at t = T-1, where sampling starts.
+            times: What the others are drawn from; None: 0 to T-1.
+        """
         self.stream = TrainingStream(dataset, seed=seed)
         self.timesteps = timesteps
         self.at_start = at_start
+        self.times = range(timesteps) if times is None else times
         self.seed = seed
 
     def __getitem__(self, counter: int) -> Batch | Failure:
@@ -47,7 +63,7 @@ class TrainingSamples(Dataset):
             return Failure(str(error))
         rng = np.random.default_rng([self.seed, _DIFFUSION, counter])
         noise = rng.standard_normal(sample["hr"].shape, dtype=np.float32)
-        t = int(rng.integers(self.timesteps))
+        t = self.times[int(rng.integers(len(self.times)))]
         if self.at_start and rng.random() < self.at_start:
             t = self.timesteps - 1
         return sample | {"t": t, "noise": torch.from_numpy(noise)}

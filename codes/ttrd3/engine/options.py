@@ -1,5 +1,6 @@
 """Everything an option file may say: one class a section, assembled from the signatures of what is registered."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -22,6 +23,7 @@ from ttrd3.registry import PositiveInt, Probability, Section, schema_of
 
 OF_TWO_OUTPUTS = ("pred_res_noise", "pred_res_add_noise")  # objectives whose x_0 depends on the noise output too
 DEFAULT_FILE = ROOT / "options" / "TTRD3.yml"
+SAMPLE_FILE = ROOT / "options" / "sample.yml"  # the shipped weights on the embedded sample
 
 Count = Annotated[int, Field(ge=0)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -47,6 +49,10 @@ class SamplingOptions(Section):
     steps: PositiveInt = Field(10, description="sampling steps K, at most diffusion.timesteps")
     eta: Probability = Field(0.0, description="0 is deterministic given the start noise, 1 is ancestral")
     reference_strength: Probability = Field(1.0, description="0 ignores the reference, 1 takes it as trained")
+    fidelity: Probability = Field(
+        0.0,
+        description="0 samples as trained (most realistic), 1 takes the first step's residual alone (most faithful)",
+    )
 
 
 class DataOptions(Section):
@@ -107,6 +113,14 @@ class TrainOptions(Section):
     )
 
 
+class DistillOptions(Section):
+    """Many sampling steps of a teacher taught in few (SinSR, arXiv:2311.14760); the losses need one `distilled`."""
+
+    teacher: str = Field(description="weights whose deterministic sampler is learned")
+    teacher_steps: PositiveInt = Field(10, description="sampling steps of the teacher, a multiple of `steps`")
+    steps: PositiveInt = Field(1, description="sampling steps of the student; training draws from their times")
+
+
 class ValOptions(Section):
     """Validation."""
 
@@ -131,12 +145,17 @@ class Options(Section):
     sampling: SamplingOptions
     data: DataOptions
     losses: Annotated[list[LOSSES.options], Field(min_length=1)]
+    distill: DistillOptions | None = Field(None, description="a teacher to learn from; null: none")
     train: TrainOptions
     val: ValOptions
 
 
-def load_options(words: list[str]) -> Options:
+def load_options(words: list[str], default: Path = DEFAULT_FILE) -> Options:
     """The options of a command line `[OPTIONS.yml] [section.key=value ...]`, checked each and together.
+
+    Args:
+        words: The command line.
+        default: The file, where it names none.
 
     Raises:
         ConfigError: Anything wrong with them.
@@ -147,7 +166,7 @@ def load_options(words: list[str]) -> Options:
             f"command line: found {len(files)} option files ({', '.join(files)}), expected at most one. "
             "A setting is one word with = and no spaces, as train.steps=1000."
         )
-    document = config.read_yaml(input_path(files[0]) if files else DEFAULT_FILE)
+    document = config.read_yaml(input_path(files[0]) if files else default)
     config.override(document, [word for word in words if "=" in word])
     options = config.validate(Options, document)
     _check_together(options, document)
@@ -161,6 +180,12 @@ def _check_together(options: Options, document: config.Document) -> None:
             f"expected at most diffusion.timesteps ({options.diffusion.timesteps})"
         )
     outputs = OBJECTIVES[options.diffusion.objective].outputs
+    if options.sampling.fidelity > 0 and "residual" not in outputs:
+        raise ConfigError(
+            f"{document.place(('sampling', 'fidelity'))}: sampling.fidelity: found {options.sampling.fidelity}, but "
+            f"the objective {options.diffusion.objective} predicts noise alone, and fidelity needs a residual at the "
+            "first step. Set it to 0."
+        )
     for number, loss in enumerate(options.losses):
         if getattr(loss, "of", None) not in (None, *outputs):
             raise ConfigError(
@@ -173,6 +198,7 @@ def _check_together(options: Options, document: config.Document) -> None:
             f"{document.place(('train', 'patience'))}: train.patience: found {options.train.patience}, but train.best "
             "is null: name the metric that validations are to improve, as train.best=psnr, or remove train.patience"
         )
+    _check_distillation(options, document)
     for step in turns(loss.weight for loss in options.losses):
         if step < options.train.steps and not any(weight_at(loss.weight, step) for loss in options.losses):
             raise ConfigError(
@@ -184,4 +210,24 @@ def _check_together(options: Options, document: config.Document) -> None:
             f"{document.place(('train', 'detach_residual'))}: train.detach_residual: found true, expected false with "
             f"the objective {options.diffusion.objective}, whose x_0 depends on one output alone. Set it to false, or "
             f"choose another objective: {' or '.join(OF_TWO_OUTPUTS)}"
+        )
+
+
+def _check_distillation(options: Options, document: config.Document) -> None:
+    distill, place = options.distill, document.place(("distill",))
+    asked = any(loss.type == "distilled" and loss.weight != 0 for loss in options.losses)
+    if asked != (distill is not None):
+        found = "a loss `distilled` without the section `distill`" if asked else "`distill` without a loss `distilled`"
+        raise ConfigError(f"{place}: distill: found {found}, expected both or neither: it compares with the teacher")
+    if distill is None:
+        return
+    if distill.teacher_steps % distill.steps:
+        raise ConfigError(
+            f"{place}: distill.teacher_steps: found {distill.teacher_steps} for steps: {distill.steps}, expected a "
+            "multiple, so that the teacher passes the student's times"
+        )
+    if distill.teacher_steps > options.diffusion.timesteps:
+        raise ConfigError(
+            f"{place}: distill.teacher_steps: found {distill.teacher_steps}, expected at most diffusion.timesteps "
+            f"({options.diffusion.timesteps})"
         )

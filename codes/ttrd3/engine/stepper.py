@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ttrd3.diffusion.objectives import OBJECTIVES
 from ttrd3.engine import acceleration, build, checkpoint
+from ttrd3.engine.distill import Teacher
 from ttrd3.engine.distributed import World
 from ttrd3.engine.ema import EMA
 from ttrd3.engine.learning_rate import learning_rate
@@ -61,6 +62,7 @@ class Stepper:
             acceleration.compile_networks(self.model, device)
         self.process = build.build_process(options.diffusion).to(device)
         self.objective = OBJECTIVES[options.diffusion.objective]
+        self.teacher = None if options.distill is None else Teacher(options.distill, options.diffusion, device)
         self.losses = build.build_losses(options, device)
         self.critics: list[Critic] = [loss for loss in self.losses if hasattr(loss, "critic_loss")]
         self.adam = torch.optim.Adam(self.model.parameters(), train.learning_rate, tuple(train.betas), fused=True)
@@ -173,7 +175,9 @@ class Stepper:
         t, noise = batch["t"], batch["noise"]
         x0, x_in = 2 * hr - 1, 2 * up - 1
         residual = x_in - x0
-        x_t = self.process.diffuse(x0, residual, noise, t)
+        x_t, x0_teacher = self.process.diffuse(x0, residual, noise, t), None
+        if self.teacher is not None:
+            x_t, x0_teacher = self.teacher(up, reference, degraded, batch["has_reference"], noise, t)
         with self.precision.of_networks():
             outputs = self.network(x_t, t, up, reference, degraded, batch["has_reference"])
         outputs = tuple(output.float() for output in outputs)
@@ -191,6 +195,7 @@ class Stepper:
             posterior_target=self.process.posterior_mean(x_t, residual, noise, t),
             x0=predicted.x0,
             x0_target=x0,
+            x0_teacher=x0_teacher,
         )
         return step.masked(batch["valid"]) if "valid" in batch else step
 

@@ -57,8 +57,9 @@ class Trainer:
         train = options.train
         self.best = Best(self.folder, self.validator.measure.images, train.best, train.patience)
         self.stepper = Stepper(options, self.device, world)
-        timesteps = self.stepper.process.timesteps
-        self.samples = TrainingSamples(self.data, timesteps, seed=options.seed, at_start=train.at_start)
+        process = self.stepper.process
+        times = None if options.distill is None else process.times(options.distill.steps)[:-1]
+        self.samples = TrainingSamples(self.data, process.timesteps, options.seed, train.at_start, times)
         self.step = self.saved_step = 0
         self.skipped = Skipped()
         self.ended_early = self.interrupted = False

@@ -34,7 +34,10 @@ def make_restorer(options: Options, model: TTRD3, process: DiffusionProcess) -> 
     objective = OBJECTIVES[options.diffusion.objective]
     sampling = options.sampling
     fast = prepare(model)
-    return Restorer(fast, process, objective, sampling.steps, sampling.reference_strength, sampling.eta, options.seed)
+    return Restorer(
+        fast, process, objective, sampling.steps, sampling.reference_strength, sampling.eta, options.seed,
+        fidelity=sampling.fidelity,
+    )  # fmt: skip
 
 
 def protocol(options: Options, weights: str, step: int) -> dict:
@@ -46,6 +49,7 @@ def protocol(options: Options, weights: str, step: int) -> dict:
         "sampling_steps": options.sampling.steps,
         "eta": options.sampling.eta,
         "reference_strength": options.sampling.reference_strength,
+        "fidelity": options.sampling.fidelity,
         "seed": options.seed,
         "weights": weights,
         "training_steps": step,
@@ -92,6 +96,7 @@ def _label(options: Options, weights: Path, step: int, changes: list[behaviour.C
     parts += [data.split, data.reference, f"{sampling.steps}steps", f"seed{options.seed}"]
     parts += [f"eta{sampling.eta:g}"] if sampling.eta else []
     parts += [f"strength{sampling.reference_strength:g}"] if sampling.reference_strength != 1 else []
+    parts += [f"fidelity{sampling.fidelity:g}"] if sampling.fidelity else []
     parts += [f"{data.references}references"] if data.references > 1 else []
     parts += [f"retrieved{data.retrieved:g}"] if data.retrieved else []
     parts += [f"{data.match_colours}"] if data.match_colours != "none" else []

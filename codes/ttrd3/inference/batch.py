@@ -2,11 +2,13 @@
 
 import contextlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ttrd3.errors import DataError, UserError
-from ttrd3.inference.jobs import SUFFIXES, FileOptions, Job, output_path, require_output_size
+from ttrd3.inference.file_options import SUFFIXES, FileOptions, output_path, spread_path
+from ttrd3.inference.jobs import Job, require_output_size
+from ttrd3.inference.reference_option import opened
 from ttrd3.inference.share import ALONE, Share
 from ttrd3.inference.tiles import is_out_of_memory
 from ttrd3.inference.upscaler import Upscaler
@@ -64,7 +66,14 @@ def upscale_files(
 
     Returns:
         In every process, the report on all files.
+
+    Raises:
+        DataError: References that are an index or a folder, and cannot be used for any input: nothing was begun.
     """
+    given = options.reference
+    if isinstance(given, Path) and upscaler.settings.strength > 0:
+        tile, device = upscaler.settings.tile, upscaler.device
+        options = replace(options, reference=opened(given, inputs, out, tile, device, share))
     report, waiting, tiles = Report(), [], {}
     for source, output in _outputs(inputs, out, options, report):
         try:
@@ -95,15 +104,19 @@ def upscale_files(
 
 def _outputs(inputs: list[Path], out: Path, options: FileOptions, report: Report) -> list[tuple[Path, Path]]:
     taken: dict[Path, Path] = {}
+    found = []
     for source in inputs:
         try:
             output = output_path(source, out, options.format)
-            if output in taken:
-                raise DataError(f"{source}: its result would be {output}, as that of {taken[output]}. Rename one.")
-            taken[output] = source
+            results = [output, *([spread_path(output)] if options.samples > 1 else [])]
+            for path in results:
+                if path in taken:
+                    raise DataError(f"{source}: its result would be {path}, as that of {taken[path]}. Rename one.")
+            taken |= dict.fromkeys(results, source)
+            found.append((source, output))
         except DataError as error:
             _note(report, source, error)
-    return [(source, output) for output, source in taken.items()]
+    return found
 
 
 def _look(upscaler: Upscaler, source: Path, output: Path, options: FileOptions) -> int | None:

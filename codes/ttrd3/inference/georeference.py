@@ -1,7 +1,6 @@
 """References from the same place: windows of a georeferenced scene, brought to the grid of the image to enlarge."""
 
 import contextlib
-from pathlib import Path
 
 import numpy as np
 from rasterio.crs import CRS
@@ -15,7 +14,7 @@ from ttrd3.errors import DataError
 from ttrd3.inference.pictures import file_identity
 from ttrd3.inference.ranges import as_bytes, normalised
 from ttrd3.inference.raster import RasterScene, explained, filled
-from ttrd3.inference.references import View, require_content
+from ttrd3.inference.references import Excerpt, View, require_content
 
 _LEAST_VALID = 0.25  # share of a tile's window below which the tile has no reference
 
@@ -52,8 +51,8 @@ class GeoReference:
             )
         self._warped = stack.enter_context(warped)
 
-    def window(self, view: View) -> np.ndarray | None:
-        """uint8 (4 height, 4 width, 3); None where the reference covers too little of the tile."""
+    def window(self, view: View) -> Excerpt | None:
+        """As large as the tile; None where the reference covers too little of it."""
         height, width = view.up.shape[:2]
         full = Window(SCALE * view.left, SCALE * view.top, SCALE * view.width, SCALE * view.height)
         with explained(self._reference.path):
@@ -67,7 +66,8 @@ class GeoReference:
         if self._reference.dtype != np.uint8 or self._reference.range != (0, 255):
             pixels = as_bytes(normalised(pixels, self._reference.range))
         rows, columns = height - pixels.shape[0], width - pixels.shape[1]
-        return np.pad(pixels, ((0, rows), (0, columns), (0, 0)), mode="symmetric")
+        pixels = np.pad(pixels, ((0, rows), (0, columns), (0, 0)), mode="symmetric")
+        return Excerpt(None, lambda: pixels)  # of this place alone
 
 
 def is_georeferenced(scene: RasterScene) -> bool:
@@ -101,23 +101,6 @@ def extent(scene: RasterScene, crs: CRS) -> tuple[float, float, float, float]:
     bounds = min(xs), min(ys), max(xs), max(ys)
     with explained(scene.path):
         return transform_bounds(scene.dataset.crs, crs, *bounds)
-
-
-def reference_path(given: Path, image: Path) -> Path:
-    """The reference of an image: the file itself, or in a folder the file of the image's name.
-
-    Raises:
-        DataError: No such file.
-    """
-    if not given.is_dir():
-        if not given.exists():
-            raise DataError(f"{given}: no such reference. Check the path, or give --reference none.")
-        return given
-    suffixes = (image.suffix, ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp")
-    found = [path for suffix in suffixes if (path := given / f"{image.stem}{suffix}").is_file()]
-    if not found:
-        raise DataError(f"{image}: --reference {given} holds no file of this name, as {image.name}. Add one.")
-    return found[0]
 
 
 def _text(bounds: tuple[float, float, float, float]) -> str:

@@ -4,9 +4,9 @@ import contextlib
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rasterio.enums import ColorInterp
@@ -21,12 +21,15 @@ from ttrd3.inference import pictures, raster
 from ttrd3.inference.assemble import Assembler
 from ttrd3.inference.cog import Layout, Pixels, about_of, space_needed, write_cog
 from ttrd3.inference.enlarge import Scene
-from ttrd3.inference.georeference import GeoReference, is_georeferenced, reference_path
+from ttrd3.inference.file_options import FileOptions, spread_path
+from ttrd3.inference.georeference import GeoReference, is_georeferenced
 from ttrd3.inference.pictures import ArrayScene, open_picture, picture_about, require_writable_size, write_picture
-from ttrd3.inference.ranges import Range, as_bytes
+from ttrd3.inference.ranges import as_bytes
 from ttrd3.inference.raster import RasterScene, open_raster
-from ttrd3.inference.rasters import OtherBands, RasterPixels
+from ttrd3.inference.rasters import RasterPixels
+from ttrd3.inference.reference_option import reference_path
 from ttrd3.inference.references import NoReference, PictureReference, ReferenceSource
+from ttrd3.inference.retrieval import Library
 from ttrd3.inference.share import ALONE, Share
 from ttrd3.inference.store import MemoryTiles, TileFolder, TileStore, prepare_folder, remove_folder
 from ttrd3.inference.tiles import Tiler
@@ -34,48 +37,7 @@ from ttrd3.inference.upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
 
-Format = Literal["auto", "tiff", "png", "jpeg", "webp"]
-SUFFIXES = raster.SUFFIXES | set(pictures.SUFFIXES)
-
-_SUFFIX_OF = {"tiff": ".tif", "png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 _IN_MEMORY = 16  # tiles of an image that is done by one process in one go
-
-
-@dataclass(frozen=True)
-class FileOptions:
-    """What is asked of each file.
-
-    Attributes:
-        reference: A file or folder, or None.
-        samples: N; with more than one, the result is their mean, and NAME_std.tif has their standard deviation.
-        bands: Of TIFFs: red, green and blue, from 1; None: as the file says.
-        other_bands: Of TIFFs: what becomes of the others.
-        value_range: Of TIFFs: black and white; None: 0 and 255 for 8 bits, else found.
-        format: Of the result; auto: the input's own.
-        overwrite: Replace results that were made otherwise.
-    """
-
-    reference: Path | None = None
-    samples: int = 1
-    bands: tuple[int, int, int] | None = None
-    other_bands: OtherBands = "drop"
-    value_range: Range | None = None
-    format: Format = "auto"
-    overwrite: bool = False
-
-
-def output_path(source: Path, folder: Path, form: Format) -> Path:
-    """Where the result of a file goes.
-
-    Raises:
-        DataError: A file of an unknown kind, or a TIFF that is to become something else.
-    """
-    suffix = source.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise DataError(f"{source}: is no PNG, JPEG, WebP or TIFF by its suffix. Rename or convert it.")
-    if form != "auto" and form != "tiff" and suffix in raster.SUFFIXES:
-        raise DataError(f"{source}: a TIFF becomes a TIFF, found --format {form}. Leave --format out.")
-    return folder / (source.name if form == "auto" else source.stem + _SUFFIX_OF[form])
 
 
 class Job:
@@ -95,11 +57,11 @@ class Job:
         self.scene = _open_scene(source, options, stack)
         self.references = self._open_reference(stack)
         settings = asdict(upscaler.settings)
-        del settings["batch_size"]
+        for name in ("batch_size", "feature_memory"):  # without influence on the result
+            del settings[name]
         settings |= {"steps": upscaler.restorer.steps, "eta": upscaler.restorer.eta}
-        asked = asdict(options)
-        for name in ("reference", "overwrite", "format"):
-            del asked[name]
+        apart = ("reference", "overwrite", "format")
+        asked = {part.name: getattr(options, part.name) for part in fields(options) if part.name not in apart}
         asked["bands"] = None if options.bands is None else list(options.bands)
         asked["value_range"] = None if options.value_range is None else list(options.value_range)
         self.about: dict[str, Any] = {
@@ -113,20 +75,24 @@ class Job:
         return len(self._tiler(self.upscaler.settings.tile, 1).grid)
 
     def is_finished(self) -> bool:
-        """Whether the result is there already, made from the same file in the same way.
+        """Whether all results are there already, made from the same file in the same way.
 
         Raises:
-            DataError: Another file has its name.
+            DataError: Another file has the name of one.
         """
-        if not self.output.exists():
+        results = [self.output, *([spread_path(self.output)] if self.options.samples > 1 else [])]
+        made = [self._is_made(path) for path in results]  # every one is looked at
+        return all(made)
+
+    def _is_made(self, path: Path) -> bool:
+        if not path.exists():
             return False
-        is_raster = self.output.suffix.lower() in raster.SUFFIXES
-        about = about_of(self.output) if is_raster else picture_about(self.output)
+        about = about_of(path) if path.suffix.lower() in raster.SUFFIXES else picture_about(path)
         if about == self.about:
             return True
         if not self.options.overwrite:
             how = "was not made by `ttrd3 upscale`" if about is None else "was made with other options or inputs"
-            raise DataError(f"{self.output}: is there already and {how}. Choose another --out, or add --overwrite.")
+            raise DataError(f"{path}: is there already and {how}. Choose another --out, or add --overwrite.")
         return False
 
     def run(self, share: Share = ALONE) -> None:
@@ -152,7 +118,13 @@ class Job:
     def _open_reference(self, stack: contextlib.ExitStack) -> ReferenceSource:
         if self.options.reference is None or self.upscaler.settings.strength == 0:
             return NoReference()
+        if isinstance(self.options.reference, Library):
+            return self.options.reference.references(self.source, self.upscaler.multiple)
         path = reference_path(self.options.reference, self.source)
+        if path.samefile(self.source):
+            raise DataError(f"{self.source}: is its own --reference. Give another one, or --reference none.")
+        if self.output.exists() and self.output.samefile(path):
+            raise DataError(f"{path}: the result would take the reference's place. Choose another --out.")
         if path.suffix.lower() in raster.SUFFIXES:
             reference = RasterScene(path, stack.enter_context(open_raster(path)), None, None)
             if is_georeferenced(reference) and isinstance(self.scene, RasterScene):
@@ -232,7 +204,7 @@ class Job:
             write_cog(self.output, layout, pixels)
 
     def _write_spread(self, assembler: Assembler, raster_pixels: RasterPixels | None) -> None:
-        path = self.output.with_name(f"{self.output.stem}_std.tif")
+        path = spread_path(self.output)
         if raster_pixels:
             write_cog(path, raster_pixels.spread_layout(self.about), raster_pixels.spread(assembler))
         else:

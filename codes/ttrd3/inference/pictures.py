@@ -12,6 +12,7 @@ from ttrd3.data.images import read_rgb
 from ttrd3.errors import DataError
 from ttrd3.files import replacing
 from ttrd3.inference.ranges import as_bytes
+from ttrd3.inference.whole import require_whole
 
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
@@ -53,7 +54,9 @@ def open_picture(path: Path) -> ArrayScene:
     Raises:
         DataError: It cannot be used; says why.
     """
-    return ArrayScene(read_rgb(path, convert=True), file_identity(path))
+    pixels = read_rgb(path, convert=True)
+    require_whole(path)
+    return ArrayScene(pixels, file_identity(path))
 
 
 def file_identity(path: Path) -> str:

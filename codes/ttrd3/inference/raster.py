@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 from scipy.ndimage import distance_transform_edt
@@ -206,7 +206,8 @@ def _require_type(path: Path, dataset: rasterio.DatasetReader) -> str:
 def _require_small_blocks(path: Path, dataset: rasterio.DatasetReader) -> None:
     """A block is decoded as a whole, however small the window."""
     rows, columns = dataset.block_shapes[0]
-    size = rows * columns * np.dtype(dataset.dtypes[0]).itemsize
+    together = dataset.count if dataset.interleaving == Interleaving.pixel else 1  # bands of one block
+    size = rows * columns * together * np.dtype(dataset.dtypes[0]).itemsize
     if size > _LARGEST_BLOCK:
         raise DataError(
             f"{path}: its blocks of {columns} x {rows} pixels take {size / 1e9:.1f} GB each, expected at most "

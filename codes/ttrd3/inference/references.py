@@ -1,9 +1,9 @@
-"""Where a tile's reference comes from: nowhere, one picture, or the same place in a georeferenced scene.
-
-An index of a library plugs in as one more `ReferenceSource`: its `window` describes `view.up`, searches, and returns
-the pixels of the best tile (or None); its `identity` is the index's digest.
+"""Where a tile's reference comes from: nowhere, or one picture; georeference.py has the same place in another scene,
+retrieval.py the tile of a library that looks most alike.
 """
 
+import hashlib
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +39,23 @@ class View:
     up: np.ndarray
 
 
+@dataclass(frozen=True)
+class Excerpt:
+    """The reference of a tile: pixels that are read only where their features are not at hand.
+
+    Attributes:
+        key: Excerpts with equal keys, from whatever source, have equal pixels; None: no other tile will have this one,
+            so that its features need not be kept.
+        pixels: Gives uint8 (H, W, 3), both sides a multiple of what the networks take.
+
+            Raises:
+                DataError: A file that cannot be read.
+    """
+
+    key: Hashable | None
+    pixels: Callable[[], np.ndarray]
+
+
 class ReferenceSource(Protocol):
     """Gives tiles their references.
 
@@ -48,8 +65,8 @@ class ReferenceSource(Protocol):
 
     identity: str
 
-    def window(self, view: View) -> np.ndarray | None:
-        """uint8 (H, W, 3) for a tile, or None for no reference there.
+    def window(self, view: View) -> Excerpt | None:
+        """The reference of a tile, a function of the view alone, or None for no reference there.
 
         Raises:
             DataError: A file that cannot be read.
@@ -93,20 +110,26 @@ class PictureReference:
         self._picture, self._multiple = picture, multiple
         require_content(picture.preview(), name)
 
-    def window(self, view: View) -> np.ndarray:
-        """uint8 (H, W, 3), at most as large as the tile."""
-        picture, m = self._picture, self._multiple
-        height, width = (
-            min(side, there) // m * m
-            for side, there in zip(view.up.shape[:2], (picture.height, picture.width), strict=True)
-        )
+    def window(self, view: View) -> Excerpt:
+        """At most as large as the tile."""
+        picture = self._picture
+        height, width = shared_size(view.up.shape[:2], (picture.height, picture.width), self._multiple)
         aspect = (picture.height / picture.width) / (view.of[0] / view.of[1])
         y, x = 0.5, 0.5
-        if abs(aspect - 1) < _SAME_ASPECT:
+        moves = abs(aspect - 1) < _SAME_ASPECT
+        if moves:
             y, x = (view.top + view.height / 2) / view.of[0], (view.left + view.width / 2) / view.of[1]
         top = round(min(max(y * picture.height - height / 2, 0), picture.height - height))
         left = round(min(max(x * picture.width - width / 2, 0), picture.width - width))
-        return as_bytes(picture.read(top, left, height, width))
+        pixels = as_bytes(picture.read(top, left, height, width))
+        alone = moves and (view.height, view.width) != view.of
+        return Excerpt(None if alone else _digest(pixels), lambda: pixels)
+
+
+def shared_size(tile: tuple[int, ...], there: tuple[int, ...], multiple: int) -> tuple[int, int]:
+    """(height, width) of the largest window that fits in both and that the networks take."""
+    height, width = (min(sides) // multiple * multiple for sides in zip(tile, there, strict=True))
+    return height, width
 
 
 def require_content(pixels: np.ndarray, name: str) -> None:
@@ -117,3 +140,7 @@ def require_content(pixels: np.ndarray, name: str) -> None:
     """
     if pixels.size == 0 or np.ptp(pixels.reshape(-1, pixels.shape[-1]), axis=0).max() == 0:
         raise DataError(f"{name}: the reference is blank. Use one that shows something, or --reference none.")
+
+
+def _digest(pixels: np.ndarray) -> bytes:
+    return hashlib.sha256(str(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).digest()

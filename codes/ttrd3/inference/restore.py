@@ -14,6 +14,7 @@ from ttrd3.diffusion.process import DiffusionProcess
 from ttrd3.diffusion.samplers import sample
 from ttrd3.inference.precision import PrecisionName, of_networks
 from ttrd3.networks.model import TTRD3
+from ttrd3.networks.sttg import ReferenceFeatures
 
 _SAMPLING = 5  # keeps sampling noise independent of other draws of the same seed
 
@@ -83,6 +84,18 @@ class Restorer:
             return None
         with of_networks(self.precision, up.device):
             return [self.strength * t for t in self.model.encode(up, reference, degraded, has_reference)]
+
+    @torch.inference_mode()
+    def encoded(self, reference: Tensor, degraded: Tensor) -> ReferenceFeatures:
+        """What `transferred` needs of references (R, 3, H', W') in [0, 1] and of the same degraded."""
+        with of_networks(self.precision, reference.device):
+            return self.model.encode_reference(reference, degraded)
+
+    @torch.inference_mode()
+    def transferred(self, up: Tensor, references: ReferenceFeatures) -> list[Tensor]:
+        """`textures` from the features of N references, one for each of `up`, (N, 3, H, W) in [0, 1]."""
+        with of_networks(self.precision, up.device):
+            return [self.strength * t for t in self.model.textures(up, references, shared=False)]
 
     @torch.inference_mode()
     def sampled(self, up: Tensor, textures: list[Tensor] | None, noise: Callable[[], Tensor]) -> Tensor:

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from ttrd3.data.degrade import SCALE, degrade
 from ttrd3.inference.enlarge import Scene, continued, enlarged
+from ttrd3.inference.features import FeatureCache, stacked
 from ttrd3.inference.grid import Grid
 from ttrd3.inference.noise import noise_field
-from ttrd3.inference.references import ReferenceSource, View
+from ttrd3.inference.references import Excerpt, ReferenceSource, View
 from ttrd3.inference.restore import Restorer
+from ttrd3.networks.sttg import ReferenceFeatures
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +24,9 @@ Put = Callable[[int, np.ndarray], None]
 
 _DRAWS = 2**20  # fields of noise that one sample may use: more than there are steps
 
-# torch's words on CUDA and on the CPU: neither has an exception class of its own on every device
-_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|ALLOC_FAILED")
+# torch's words on CUDA and on the CPU: neither has an exception class of its own on every device. The last are those of
+# oneDNN, which says the same of a primitive (not of its descriptor) for no other reason.
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|ALLOC_FAILED|could not create a (memory|primitive$)")
 
 
 @dataclass
@@ -31,6 +34,7 @@ class Tiler:
     """What a tile's result depends on.
 
     Attributes:
+        features: Of references, of this restorer; the result does not depend on what it keeps.
         samples: N; with more than one, a tile has six channels: their mean and their standard deviation.
         batch_size: Tiles restored at once.
     """
@@ -39,6 +43,7 @@ class Tiler:
     scene: Scene
     grid: Grid
     references: ReferenceSource
+    features: FeatureCache
     samples: int
     batch_size: int
 
@@ -57,7 +62,7 @@ class Tiler:
         for begin in range(0, len(numbers), self.batch_size):
             part = numbers[begin : begin + self.batch_size]
             ups = [self._up(number) for number in part]
-            references = [self._reference(number, up) for number, up in zip(part, ups, strict=True)]
+            references = self._encoded([self._reference(number, up) for number, up in zip(part, ups, strict=True)])
             for rows in _of_one_shape(references):
                 found = self._restored(
                     [part[row] for row in rows], [ups[row] for row in rows], [references[row] for row in rows]
@@ -75,19 +80,22 @@ class Tiler:
         (top, left), (height, width) = self.grid.place(number), self.grid.tile_shape
         return top, left, min(height, self.scene.height), min(width, self.scene.width)
 
-    def _reference(self, number: int, up: np.ndarray) -> np.ndarray | None:
+    def _reference(self, number: int, up: np.ndarray) -> Excerpt | None:
         if self.restorer.strength == 0:
             return None
         of = self.scene.height, self.scene.width
         return self.references.window(View(*self._window(number), of, np.rint(up * 255).astype(np.uint8)))
 
+    def _encoded(self, references: list[Excerpt | None]) -> list[ReferenceFeatures | None]:
+        return [None if reference is None else self.features.get(reference) for reference in references]
+
     @torch.inference_mode()
     def _restored(
-        self, numbers: list[int], ups: list[np.ndarray], references: list[np.ndarray | None]
+        self, numbers: list[int], ups: list[np.ndarray], references: list[ReferenceFeatures | None]
     ) -> Iterator[np.ndarray]:
-        device = self.restorer.process.abar.device
-        up = torch.from_numpy(np.stack(ups)).permute(0, 3, 1, 2).contiguous().to(device)
-        textures = self.restorer.textures(up, *_tensors(references, device))
+        up = torch.from_numpy(np.stack(ups)).permute(0, 3, 1, 2).contiguous().to(self.restorer.process.abar.device)
+        given = [reference for reference in references if reference is not None]
+        textures = self.restorer.transferred(up, stacked(given)) if given else None
         total = torch.zeros_like(up, dtype=torch.float64)
         squares = torch.zeros_like(total)
         for sample in range(self.samples):
@@ -122,23 +130,23 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _of_one_shape(references: list[np.ndarray | None]) -> list[list[int]]:
+def make_features(restorer: Restorer, limit: int) -> FeatureCache:
+    """What encodes references for a restorer, and keeps up to `limit` bytes of their features."""
+    device = restorer.process.abar.device
+
+    def encode(reference: np.ndarray) -> ReferenceFeatures:
+        images = (reference, degrade(reference))
+        whole, degraded = (
+            torch.from_numpy(image.transpose(2, 0, 1)[None].copy()).to(device).float() / 255 for image in images
+        )
+        return restorer.encoded(whole, degraded)
+
+    return FeatureCache(encode, limit)
+
+
+def _of_one_shape(references: list[ReferenceFeatures | None]) -> list[list[int]]:
     """Rows whose references can be stacked, in order of appearance; those without one stand alone."""
-    groups: dict[tuple[int, ...] | None, list[int]] = {}
+    groups: dict[torch.Size | None, list[int]] = {}
     for row, reference in enumerate(references):
-        groups.setdefault(None if reference is None else reference.shape, []).append(row)
+        groups.setdefault(None if reference is None else reference.degraded.shape, []).append(row)
     return list(groups.values())
-
-
-def _tensors(
-    references: list[np.ndarray | None], device: torch.device
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """References, the same degraded, and whether there is one, as the networks take them."""
-    given = [reference for reference in references if reference is not None]
-    if not given:
-        return None, None, None
-    whole, degraded = (
-        torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device).float() / 255
-        for images in (given, [degrade(reference) for reference in given])
-    )
-    return whole, degraded, torch.ones(len(given), dtype=torch.bool, device=device)

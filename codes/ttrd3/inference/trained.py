@@ -21,6 +21,7 @@ class Trained:
     Attributes:
         steps: Sampling steps K that the file's options give.
         eta: Of sampling, as the file's options give it.
+        fidelity: Likewise, see `Restorer`.
         fingerprint: Tells these parameters from others.
     """
 
@@ -31,6 +32,7 @@ class Trained:
     objective_name: str
     steps: int
     eta: float
+    fidelity: float
     fingerprint: str
 
 
@@ -49,7 +51,8 @@ def read_trained(path: Path) -> Trained:
         process = DiffusionProcess(**schema_of(DiffusionProcess).model_validate(diffusion).model_dump())
         network = TTRD3.from_options(model["encoder"], model["transfer"], model["unet"], len(objective.outputs))
         sampling: dict[str, Any] = stored.options.get("sampling", {})
-        steps, eta = int(sampling.get("steps", 10)), float(sampling.get("eta", 0.0))
+        steps = int(sampling.get("steps", 10))
+        eta, fidelity = (float(sampling.get(key, 0.0)) for key in ("eta", "fidelity"))
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError, ValidationError) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(
@@ -59,4 +62,4 @@ def read_trained(path: Path) -> Trained:
     load_state(network, state, path)
     network.requires_grad_(False).eval()
     steps = min(steps, process.timesteps)
-    return Trained(path, network, process, objective, name, steps, eta, f"{checksum(state):08x}")
+    return Trained(path, network, process, objective, name, steps, eta, fidelity, f"{checksum(state):08x}")

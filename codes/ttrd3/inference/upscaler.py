@@ -8,29 +8,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ttrd3.errors import DataError, UserError
-from ttrd3.inference import pictures, raster
 from ttrd3.inference.assemble import Assembler
 from ttrd3.inference.device import find_device, require_device
 from ttrd3.inference.enlarge import Scene
 from ttrd3.inference.grid import make_grid
+from ttrd3.inference.kinds import ImageLike, to_pixels
 from ttrd3.inference.pictures import ArrayScene
 from ttrd3.inference.precision import PrecisionName, exact_float32, require_precision
-from ttrd3.inference.ranges import as_bytes
 from ttrd3.inference.references import NoReference, PictureReference, ReferenceSource
 from ttrd3.inference.restore import Restorer
+from ttrd3.inference.retrieval import Library, is_index
 from ttrd3.inference.store import MemoryTiles
-from ttrd3.inference.tiles import Tiler, is_out_of_memory
+from ttrd3.inference.tiles import Tiler, is_out_of_memory, make_features
 from ttrd3.inference.trained import Trained, read_trained
+from ttrd3.inference.weights import SHIPPED
 from ttrd3.networks.fast import prepare
 from ttrd3.networks.model import TTRD3
 
 logger = logging.getLogger(__name__)
 
-ImageLike = np.ndarray | Image.Image | Tensor | str | PathLike
+Reference = ImageLike | Library | None
 SMALLEST_TILE = 64
 
 
@@ -41,7 +41,8 @@ class Settings:
     Attributes:
         steps: Sampling steps K; None: as the weights' options say.
         strength: Factor of the reference's textures: 0 ignores it, 1 takes it as trained.
-        fidelity: 0 (most realistic: sampled as trained) to 1 (most faithful: the residual alone), see `Restorer`.
+        fidelity: 0 (most realistic: sampled as trained) to 1 (most faithful: the residual alone), see `Restorer`; None:
+            as the weights' options say.
         eta: 0 (deterministic given the start noise) to 1 (ancestral); None: as the weights' options say.
         seed: Of the noise field.
         tile: Side of the tiles that large images are cut into.
@@ -49,11 +50,12 @@ class Settings:
         precision: Of the networks.
         consistent: Project the result so that its bicubic reduction is the LR image.
         batch_size: Tiles at once; None: 1 on a CPU, 8 on a GPU.
+        feature_memory: Bytes of encoded references that are kept for other tiles and images; no result depends on it.
     """
 
     steps: int | None = None
     strength: float = 1.0
-    fidelity: float = 0.0
+    fidelity: float | None = None
     eta: float | None = None
     seed: int = 10
     tile: int = 256
@@ -61,6 +63,7 @@ class Settings:
     precision: PrecisionName = "float32"
     consistent: bool = False
     batch_size: int | None = None
+    feature_memory: int = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Spread:
 class Upscaler:
     """Trained weights, ready to enlarge images by four.
 
-    >>> upscaler = Upscaler.from_file("weights.safetensors", steps=4)
+    >>> upscaler = Upscaler.from_file(fidelity=0.5)  # the weights that come with ttrd3; or a file
     >>> image = upscaler.upscale("lr.png", reference="sharp.png")
     """
 
@@ -96,6 +99,7 @@ class Upscaler:
         exact_float32()
         given = trained.steps if settings.steps is None else settings.steps
         eta = trained.eta if settings.eta is None else settings.eta
+        fidelity = trained.fidelity if settings.fidelity is None else settings.fidelity
         model, process = trained.model.to(device), trained.process.to(device)
         network, precision = _for_sampling(model, settings.precision)
         self.restorer = Restorer(
@@ -107,13 +111,18 @@ class Upscaler:
             eta,
             settings.seed,
             precision,
-            settings.fidelity,
+            fidelity,
         )
+        self.features = make_features(self.restorer, settings.feature_memory)
         self.batch_size = settings.batch_size or (8 if device.type == "cuda" else 1)
 
     @classmethod
-    def from_file(cls, weights: str | PathLike, device: str | torch.device = "auto", **settings: Any) -> "Upscaler":
+    def from_file(
+        cls, weights: str | PathLike = SHIPPED, device: str | torch.device = "auto", **settings: Any
+    ) -> "Upscaler":
         """Weights that training or `ttrd3 import-released` wrote, on a device, with `Settings` by name.
+
+        Without a file: TTRD3-S, which comes with the code.
 
         Raises:
             CheckpointError: The file is missing, damaged or foreign.
@@ -124,13 +133,22 @@ class Upscaler:
         require_device(where)
         return cls(read_trained(Path(weights)), where, Settings(**settings))
 
-    def upscale(self, lr: ImageLike, reference: ImageLike | None = None) -> Any:
+    def library(self, index: str | PathLike) -> Library:
+        """A library of similar scenes, by the index that `ttrd3 index` made: opened once, for any number of images.
+
+        Raises:
+            DataError: An index that is missing, damaged or out of date.
+        """
+        return Library.open(Path(index), self.device)
+
+    def upscale(self, lr: ImageLike, reference: Reference = None) -> Any:
         """Enlarge an image by four.
 
         Args:
             lr: uint8 (h, w, 3) array; float array (h, w, 3) with black at 0 and white at 1; PIL image; float tensor
                 (3, h, w) or (N, 3, h, w) in 0..1; or the path of an image file, of any size.
-            reference: A sharp image of a similar place, any of these kinds, or None.
+            reference: A sharp image of a similar place, any of these kinds; or an index or a `library`, of which each
+                tile takes what looks most like it; or None.
 
         Returns:
             The same kind, four times as high and wide; for a path a PIL image.
@@ -138,18 +156,19 @@ class Upscaler:
         Raises:
             DataError: An image that cannot be used.
         """
+        reference = self._opened(reference)
         return _each(lr, lambda image: self._upscaled(image, reference, 1)[0])
 
-    def upscale_with_spread(self, lr: ImageLike, reference: ImageLike | None = None, samples: int = 8) -> Spread:
+    def upscale_with_spread(self, lr: ImageLike, reference: Reference = None, samples: int = 8) -> Spread:
         """The mean of several samples, and where they differ: detail that is guessed. `lr` is one image."""
         if samples < 2:
             raise UserError(f"samples: found {samples}, expected at least 2.")
-        return Spread(*self._upscaled(lr, reference, samples))
+        return Spread(*self._upscaled(lr, self._opened(reference), samples))
 
     def tiler(self, scene: Scene, references: ReferenceSource, samples: int, tile: int, batch_size: int) -> Tiler:
         """What restores the tiles of a scene."""
         grid = make_grid(scene.height, scene.width, tile, min(self.settings.overlap, tile // 3), self.multiple)
-        return Tiler(self.restorer, scene, grid, references, samples, batch_size)
+        return Tiler(self.restorer, scene, grid, references, self.features, samples, batch_size)
 
     def smaller(self, tile: int, batch_size: int, error: Exception) -> tuple[int, int]:
         """The next tile and batch size to try after memory ran out; says so.
@@ -163,17 +182,35 @@ class Upscaler:
             batch_size //= 2
         else:
             tile = tile // 2 // self.multiple * self.multiple
+        self.features.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         logger.warning("out of memory: tries again with tiles of %d x %d pixels, %d at once", tile, tile, batch_size)
         return tile, batch_size
 
-    def _upscaled(self, lr: ImageLike, reference: ImageLike | None, samples: int) -> tuple[Any, np.ndarray | None]:
-        pixels, back = _pixels(lr, "lr")
+    def _opened(self, reference: Reference) -> ReferenceSource | Library:
+        """What gives references to whatever image."""
+        if reference is None or self.settings.strength == 0:
+            return NoReference()
+        if isinstance(reference, Library):
+            return reference
+        if isinstance(reference, str | PathLike):
+            path = Path(reference)
+            if is_index(path):
+                return self.library(path)
+            if path.is_dir():
+                raise DataError(
+                    f"reference: {path} is a folder. Give one of its images, or make an index of it by `ttrd3 index "
+                    f"--library {path} --out FILE` and give FILE."
+                )
+        return PictureReference(ArrayScene(to_pixels(reference, "reference")[0]), "reference", self.multiple)
+
+    def _upscaled(self, lr: ImageLike, given: ReferenceSource | Library, samples: int) -> tuple[Any, np.ndarray | None]:
+        pixels, back = to_pixels(lr, "lr")
         scene = ArrayScene(pixels)
-        references: ReferenceSource = NoReference()
-        if reference is not None and self.settings.strength > 0:
-            references = PictureReference(ArrayScene(_pixels(reference, "reference")[0]), "reference", self.multiple)
+        references = given
+        if isinstance(given, Library):
+            references = given.references(Path(lr) if isinstance(lr, str | PathLike) else None, self.multiple)
         tile, batch_size = self.settings.tile, self.batch_size
         while True:
             tiler, store = self.tiler(scene, references, samples, tile, batch_size), MemoryTiles()
@@ -205,7 +242,7 @@ def _check(settings: Settings, trained: Trained, multiple: int) -> None:
         value = getattr(settings, name)
         if value is not None and not 0 <= value <= 1:
             raise UserError(f"{name}: found {value}, expected 0 to 1.")
-    if settings.fidelity > 0 and trained.objective_name == "pred_noise":
+    if settings.fidelity and trained.objective_name == "pred_noise":
         raise UserError(
             f"fidelity: found {settings.fidelity}, but {trained.path} predicts noise alone (objective pred_noise), and "
             "fidelity needs a residual at the first step. Set it to 0."
@@ -221,6 +258,8 @@ def _check(settings: Settings, trained: Trained, multiple: int) -> None:
         )
     if settings.batch_size is not None and settings.batch_size < 1:
         raise UserError(f"batch_size: found {settings.batch_size}, expected at least 1.")
+    if settings.feature_memory < 0:
+        raise UserError(f"feature_memory: found {settings.feature_memory}, expected at least 0.")
 
 
 def _each(lr: ImageLike, upscaled) -> Any:
@@ -228,41 +267,3 @@ def _each(lr: ImageLike, upscaled) -> Any:
     if isinstance(lr, Tensor) and lr.ndim == 4:
         return torch.stack([upscaled(image) for image in lr])
     return upscaled(lr)
-
-
-def _pixels(image: ImageLike, name: str) -> tuple[np.ndarray, Any]:
-    """(h, w, 3) uint8 or float32, and what makes the same kind of an `Assembler`."""
-    if isinstance(image, str | PathLike):
-        return _from_file(Path(image)), lambda out: Image.fromarray(out.whole(as_bytes))
-    if isinstance(image, Image.Image):
-        if image.mode != "RGB":
-            raise DataError(f"{name}: found a PIL image of mode {image.mode}, expected RGB. Use image.convert('RGB').")
-        return np.asarray(image), lambda out: Image.fromarray(out.whole(as_bytes))
-    if isinstance(image, Tensor):
-        if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point() or not image.numel():
-            raise DataError(f"{name}: found {image.dtype} {tuple(image.shape)}, expected float (3, h, w) in 0..1.")
-        pixels = image.detach().permute(1, 2, 0).float().cpu().numpy()
-        return _finite(pixels, name), lambda out: torch.from_numpy(out.whole()).permute(2, 0, 1).to(image)
-    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise DataError(f"{name}: found {found}, expected an array (h, w, 3), a PIL image, a tensor or a path.")
-    if image.dtype == np.uint8:
-        return image, lambda out: out.whole(as_bytes)
-    if not np.issubdtype(image.dtype, np.floating):
-        raise DataError(f"{name}: found {image.dtype}, expected uint8, or float in 0..1: divide by the white value.")
-    return _finite(image.astype(np.float32), name), lambda out: out.whole().astype(image.dtype)
-
-
-def _finite(pixels: np.ndarray, name: str) -> np.ndarray:
-    if not np.isfinite(pixels).all():
-        raise DataError(f"{name}: holds values that are no finite numbers. Replace them.")
-    return np.ascontiguousarray(pixels)
-
-
-def _from_file(path: Path) -> np.ndarray:
-    if path.suffix.lower() in raster.SUFFIXES:
-        with raster.open_raster(path) as dataset:
-            scene = raster.RasterScene(path, dataset, None, None)
-            return as_bytes(scene.read(0, 0, scene.height, scene.width))
-    scene = pictures.open_picture(path)
-    return scene.read(0, 0, scene.height, scene.width)

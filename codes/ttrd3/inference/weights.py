@@ -17,8 +17,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ttrd3 import __version__
+from ttrd3.environment import ROOT
 from ttrd3.errors import CheckpointError
 
+SHIPPED = ROOT / "weights" / "ttrd3-s.safetensors"  # TTRD3-S, which comes with the code (weights/README.md)
 FORMAT = 1
 WEIGHTS, CHECKPOINT = "ttrd3-weights", "ttrd3-checkpoint"
 

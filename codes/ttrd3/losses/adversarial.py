@@ -12,7 +12,7 @@ from ttrd3.losses.base import LOSSES, Step, Weight
 from ttrd3.losses.features import TrunkName, load_tapped
 from ttrd3.registry import PositiveInt
 
-FIRST = 1  # the depth that critics begin with: one at full size would cost as much as all others together
+FIRST = 1  # the depth that critics begin with; one at full size would cost as much as all others together
 PROBE = 32  # side of an image that tells how many channels each depth of a trunk has
 
 

@@ -43,3 +43,24 @@ class RestoredPixel:
     def __call__(self, step: Step) -> Tensor:
         """The unweighted term, a scalar."""
         return NORMS[self.norm](step.x0, step.x0_target)
+
+
+@LOSSES.register("distilled")
+class DistilledPixel:
+    """Distance of the image x_0 that the outputs say to what a teacher samples from the same noise (`distill`).
+
+    Options:
+        norm: Mean absolute (l1) or squared (l2) error.
+        weight: Factor of the term, or [[step, factor], ...]: what it is from each step on, and 0 before.
+    """
+
+    def __init__(self, norm: Literal["l1", "l2"] = "l1", weight: Weight = 1.0):
+        self.norm = norm
+        self.weight = weight
+        self.name = f"distilled_{norm}"
+
+    def __call__(self, step: Step) -> Tensor:
+        """The unweighted term, a scalar."""
+        if step.x0_teacher is None:
+            raise ValueError("the loss `distilled` needs a teacher")
+        return NORMS[self.norm](step.x0, step.x0_teacher)

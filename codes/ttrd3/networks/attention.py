@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 REDUCTION = 16
+OPEN = 2.0  # bias of a gate at the start: textures that are of no use yet must not shut it before they are
 FEWEST = 4  # hidden units: with fewer, a narrow network risks that all of them are dead ReLUs
 
 
@@ -38,6 +39,7 @@ class SqueezeExcitation(nn.Module):
         super().__init__()
         hidden = hidden_width(width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width), nn.Sigmoid())
+        nn.init.constant_(self.mlp[2].bias, OPEN)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""

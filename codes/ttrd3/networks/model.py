@@ -98,10 +98,20 @@ class TTRD3(nn.Module):
         self._check_size(reference, "reference")
         return self.transfer.code(self.encoder(degraded)[-1], self.encoder(reference))
 
-    def textures(self, up: Tensor, references: ReferenceFeatures) -> list[Tensor]:
-        """`encode` where each of the LR images has the same R references, with their features instead of images."""
+    def textures(self, up: Tensor, references: ReferenceFeatures, *, shared: bool = True) -> list[Tensor]:
+        """`encode` with the features of references instead of images.
+
+        Args:
+            up: (N, 3, H, W) in [0, 1], LR enlarged by bicubic.
+            references: Features of R references that all N images have; or, if not `shared`, of N R, those of one
+                image together.
+            shared: Which of the two.
+
+        Raises:
+            DataError: A size that the networks cannot take.
+        """
         self._check_size(up, "LR image, enlarged")
-        return self.transfer.textures(self.encoder(up)[-1], references, shared=True)
+        return self.transfer.textures(self.encoder(up)[-1], references, shared=shared)
 
     def begin(self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int]) -> Denoise:
         """Sampling of a batch begins: what does not change from step to step is taken here.

@@ -23,7 +23,7 @@ from ttrd3.registry import PositiveInt
 
 QUARTER = 4  # the LR image's size: HR pixels per LR pixel
 BRANCH_GAIN = 0.1  # of a block's last convolution at the start: deep stacks without normalisation begin as the identity
-TEXTURE_GAIN = 5.0  # brings STTG's weighted, excited textures to about the size of the features that they join
+TEXTURE_GAIN = 2.0  # brings STTG's weighted, excited textures to about the size of the features that they join
 TIME_WIDTH = 32
 
 Levels = Annotated[Sequence[PositiveInt], Field(min_length=2)]  # textures enter on the way up, which one level lacks

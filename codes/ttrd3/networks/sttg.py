@@ -19,7 +19,7 @@ GRID = 256  # pixels of the images that the position codes were drawn for in the
 
 
 class ReferenceFeatures(NamedTuple):
-    """What STTG needs to know of references, position codes added; the same for every LR image.
+    """What STTG needs to know of references, position codes added where they belong; the same for every LR image.
 
     degraded: (R, C3, H'/4, W'/4) of the degraded references; levels: of the references, from quarter size up.
     """
@@ -56,6 +56,10 @@ class STTG(nn.Module):
             that gradients reach it. Both are deterministic.
         matches: K (the largest K, when learned) at levels 3, 2, 1, that is for quarter, half and full size; as many as
             the encoder has levels.
+        matching: What is compared. `coded`: level-3 features, the reference's with its position code, as in the paper.
+            `normalized`: features without code, each channel brought to mean 0 and standard deviation 1 over the image.
+            The code sits on one side only, so that with it nearly nothing is found at first; what stays of a channel
+            without mean and deviation differs less between two dates.
         normalization: `overlap` divides by the number of patches that overlap; `released` by the patch area, which
             makes levels 2 and 1 four and sixteen times too small, a fault kept for the authors' weights.
         matching_memory: MiB that one chunk of the similarity search may take; the result does not depend on it.
@@ -65,6 +69,7 @@ class STTG(nn.Module):
         self,
         selection: Literal["fixed", "learned"] = "learned",
         matches: Annotated[Sequence[PositiveInt], Field(min_length=1, max_length=3)] = (5, 5, 5),
+        matching: Literal["coded", "normalized"] = "coded",
         normalization: Literal["overlap", "released"] = "overlap",
         matching_memory: PositiveInt = 256,
         *,
@@ -78,6 +83,7 @@ class STTG(nn.Module):
                 f"the encoder (model.encoder.widths is {list(widths)})"
             )
         self.matches = tuple(matches)
+        self.matching = matching
         self.normalization = normalization
         self.matching_memory = matching_memory * 2**20
         self.global_weight = nn.Parameter(torch.tensor(0.1))
@@ -109,7 +115,7 @@ class STTG(nn.Module):
     def code(self, degraded: Tensor, reference: Sequence[Tensor]) -> ReferenceFeatures:
         """Add the position codes to features of `degraded` and `reference`, shaped as in `forward`."""
         levels = [code(features) for code, features in zip(self.positions, reversed(reference), strict=True)]
-        return ReferenceFeatures(self.positions[0](degraded), levels)
+        return ReferenceFeatures(self.positions[0](degraded) if self.matching == "coded" else degraded, levels)
 
     def textures(self, lr: Tensor, references: ReferenceFeatures, shared: bool = False) -> list[Tensor]:
         """The textures of `forward`; with `shared` each of the LR images has all the references."""
@@ -118,7 +124,9 @@ class STTG(nn.Module):
             degraded = degraded.repeat(len(lr), 1, 1, 1)
         count = len(degraded) // len(lr)
         repeated = lr if count == 1 else lr.repeat_interleave(count, 0)
-        local = match(repeated, degraded, min(max(self.matches), degraded[0, 0].numel()), self.matching_memory)
+        normalized = self.matching == "normalized"
+        compared = (normalize(repeated), normalize(degraded)) if normalized else (repeated, degraded)
+        local = match(*compared, min(max(self.matches), degraded[0, 0].numel()), self.matching_memory)
         overall = F.cosine_similarity(repeated.mean((2, 3)), degraded.mean((2, 3)))[:, None, None]
         similarity = (1 - self.global_weight) * local.similarity + self.global_weight * overall
         index = local.index
@@ -141,6 +149,12 @@ class STTG(nn.Module):
                 texture = texture / F.interpolate(covered, scale_factor=s, mode="nearest")
             textures.append(self.excitations[level](texture))
         return textures[::-1]
+
+
+def normalize(features: Tensor) -> Tensor:
+    """(N, C, H, W), each channel of each image less its mean and divided by its standard deviation."""
+    variance, mean = torch.var_mean(features.float(), dim=(2, 3), keepdim=True, correction=0)
+    return (features - mean) * torch.rsqrt(variance + 1e-6)
 
 
 def best_of_all(index: Tensor, similarity: Tensor, references: int, positions: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """`prepare`: a trained model -> the same model for sampling."""
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -24,6 +25,12 @@ class FastModel(TTRD3):
         """As TTRD3, and computes what depends only on x_in, the textures and the times."""
         self._check_size(x_in, "LR image, enlarged")
         return self.unet.begin(x_in, textures, times)
+
+    def denoise(self, *_: object) -> NoReturn:
+        """Not here: a single step would compute anew what `begin` computes once."""
+        raise TypeError("a FastModel samples only: call `begin`, or use the model that it was prepared from")
+
+    forward = denoise  # which would encode, then denoise: a training step
 
 
 def prepare(model: TTRD3, dtype: torch.dtype = torch.float32) -> FastModel:

@@ -1,4 +1,4 @@
-"""Descriptors by the trained MFAB encoder, for `ttrd3 index --weights` and the data sets that use such an index."""
+"""Descriptors by the trained MFAB encoder, for `ttrd3 index --weights` and whoever searches such an index."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import torch
 
 from ttrd3.data.descriptors import Descriptor, StatisticsDescriptor
 from ttrd3.data.index import read_header
-from ttrd3.engine import checkpoint
 from ttrd3.errors import CheckpointError, DataError
 from ttrd3.files import sha256
+from ttrd3.inference.weights import load, load_state
 from ttrd3.networks.mfab import ENCODERS
 
 _PART = "encoder."
@@ -27,10 +27,10 @@ class EncoderDescriptor:
         Raises:
             CheckpointError: Missing, damaged, or not written by ttrd3.
         """
-        stored = checkpoint.load(weights)
+        stored = load(weights)
         self.encoder = ENCODERS.build(stored.options["model"]["encoder"], f"{weights}: model.encoder")
         state = {name[len(_PART) :]: v for name, v in stored.weights().items() if name.startswith(_PART)}
-        checkpoint.load_state(self.encoder, state, weights)
+        load_state(self.encoder, state, weights)
         self.encoder.to(device).eval()
         self.device = device
         self.kind = f"mfab-1 {sha256(weights)}"
