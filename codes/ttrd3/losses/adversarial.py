@@ -26,7 +26,7 @@ class Critics(nn.ModuleList):
                 nn.LeakyReLU(0.2),
                 spectral_norm(nn.Conv2d(width, width, 3, padding=1, stride=2)),
                 nn.LeakyReLU(0.2),
-                spectral_norm(nn.Conv2d(width, 1, 3, padding=1)),
+                nn.Conv2d(width, 1, 3, padding=1),  # free in its scale: else features that differ little stay alike
             )
             for there in widths
         )
