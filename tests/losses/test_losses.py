@@ -10,7 +10,7 @@ from torchvision import models
 
 from ttrd3.errors import ConfigError, UserError
 from ttrd3.losses import LOSSES, Step
-from ttrd3.losses.base import weight_at
+from ttrd3.losses.base import turns, weight_at
 from ttrd3.losses.trunks import TRUNKS, Trunk, load_trunk
 from ttrd3.pretrained import SOURCES
 
@@ -170,6 +170,8 @@ def test_options_of_losses_are_checked():
 def test_weights_by_step():
     assert [weight_at(0.3, step) for step in (0, 10**6)] == [0.3, 0.3]
     weight = LOSSES.build({"type": "restored", "weight": [[20, 0.5], [10, 2], [30, 0]]}, "losses.0").weight
+    assert turns([1.0, weight, [[10, 1], [0.5, 1]]]) == [0, 1, 10, 20, 30]
+    assert turns([1.0]) == [0]
     assert [weight_at(weight, step) for step in (0, 9, 10, 19, 20, 29, 30, 99)] == [0, 0, 2, 2, 0.5, 0.5, 0, 0]
 
 

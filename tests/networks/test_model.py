@@ -87,15 +87,22 @@ def test_images_without_a_reference_cost_nothing_and_change_nothing(unet, levels
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
-def test_a_batch_without_any_reference_leaves_the_encoder_alone():
-    model, (up, reference, degraded) = small("S", levels=1), images()
-    model.encoder.register_forward_hook(lambda *_: pytest.fail("it need not be asked"))
-    found = model(up, torch.tensor([3, 3]), up, reference, degraded, torch.tensor([False, False]))
-    for a, b in zip(found, model(up, torch.tensor([3, 3]), up), strict=True):
+def test_a_batch_without_any_reference_costs_one_image_in_training_alone():
+    """So that every parameter has a gradient in every process: of zeros, as if all were encoded, then masked."""
+    model, (up, reference, degraded), seen = small("S", levels=1), images(), []
+    model.encoder.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    inputs = up, torch.tensor([3, 3]), up
+    found = model(*inputs, reference, degraded, torch.tensor([False, False]))
+    assert seen == [3]
+    for a, b in zip(found, model(*inputs), strict=True):
         assert torch.equal(a, b)
     found[0].sum().backward()
-    assert all(parameter.grad is None for parameter in model.encoder.parameters())
+    assert not any(p.grad.any() for part in (model.encoder, model.transfer) for p in part.parameters())
     assert model.unet.first.weight.grad.any()
+    with torch.inference_mode():
+        for a, b in zip(found, model(*inputs, reference, degraded, torch.tensor([False, False])), strict=True):
+            assert torch.equal(a, b)
+    assert seen == [3]
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])

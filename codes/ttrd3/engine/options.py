@@ -1,6 +1,5 @@
 """Everything an option file may say: one class a section, assembled from the signatures of what is registered."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +13,7 @@ from ttrd3.engine.precision import PrecisionName
 from ttrd3.environment import ROOT
 from ttrd3.errors import ConfigError
 from ttrd3.losses import LOSSES
-from ttrd3.losses.base import weight_at
+from ttrd3.losses.base import turns, weight_at
 from ttrd3.metrics import METRICS
 from ttrd3.networks.mfab import ENCODERS
 from ttrd3.networks.sttg import TRANSFERS
@@ -200,8 +199,7 @@ def _check_together(options: Options, document: config.Document) -> None:
             "is null: name the metric that validations are to improve, as train.best=psnr, or remove train.patience"
         )
     _check_distillation(options, document)
-    starts = [start for loss in options.losses if isinstance(loss.weight, list) for start, _ in loss.weight]
-    for step in sorted({0, *map(math.ceil, starts)}):
+    for step in turns(loss.weight for loss in options.losses):
         if step < options.train.steps and not any(weight_at(loss.weight, step) for loss in options.losses):
             raise ConfigError(
                 f"{document.place(('losses',))}: losses: all weights are 0 from step {step} on, so there is nothing to "

@@ -19,7 +19,7 @@ from ttrd3.engine.learning_rate import learning_rate
 from ttrd3.engine.loading import Batch, image
 from ttrd3.engine.options import Options
 from ttrd3.engine.precision import Precision
-from ttrd3.losses.base import Critic, Loss, Step, weight_at
+from ttrd3.losses.base import Critic, Loss, Step, turns, weight_at
 
 
 @dataclass(frozen=True)
@@ -70,23 +70,23 @@ class Stepper:
         self.whole = True
 
     def rehearse(self, batch: Batch) -> None:
-        """Forward and backward once without any update; then the processes, if several, are joined.
+        """Forward and backward without any update, with the losses of each time; then the processes are joined.
 
         Raises:
             UserError: What cannot work, before anything is trained.
         """
         for loss in self.critics:
             loss.critic.eval()  # nothing is updated: in training each look improves the spectral norm's estimate
-        step = self._predict(batch)
-        self._total({loss.name: loss(step) for loss in self.losses}, step=None).backward()
+        unused = False
+        for number in turns(loss.weight for loss in self.losses):
+            if number < self.options.train.steps:
+                step = self._predict(batch)
+                self._total({loss.name: loss(step) for loss in self._active(number)}, number).backward()
+                unused |= any(parameter.grad is None for parameter in self.model.parameters())
+                self.adam.zero_grad(set_to_none=True)
         for loss in self.critics:
             loss.critic.train()
-        unused = any(parameter.grad is None for parameter in self.model.parameters())
-        unused |= self.options.data.train.reference_dropout > 0  # a batch without references leaves out their encoder
-        unused |= any(isinstance(loss.weight, list) for loss in self.losses)  # and a term that has not begun an output
-        self.adam.zero_grad(set_to_none=True)
         if self.world.size > 1:
-            (unused,) = self.world.agree(unused)
             self.network = DistributedDataParallel(
                 self.model, forward_sync_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused
             )
@@ -117,7 +117,7 @@ class Stepper:
     def _backward(self, step: int, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Add up the gradients of all passes; returns the mean of each loss term."""
         sums: dict[str, Tensor] = {}
-        losses = [loss for loss in self.losses if weight_at(loss.weight, step) > 0]
+        losses = self._active(step)
         for number, batch in enumerate(batches, start=1):
             with contextlib.ExitStack() as stack:
                 if number < len(batches) and isinstance(self.network, DistributedDataParallel):
@@ -156,10 +156,14 @@ class Stepper:
         self.precision.scaler.update()
         self.whole = True
 
-    def _total(self, terms: dict[str, Tensor], step: int | None) -> Tensor:
-        """Sum of the terms times their weights at optimiser step `step`; None: any of them, to try all."""
+    def _active(self, step: int) -> list[Loss]:
+        """The losses that count at optimiser step `step`."""
+        return [loss for loss in self.losses if weight_at(loss.weight, step) > 0]
+
+    def _total(self, terms: dict[str, Tensor], step: int) -> Tensor:
+        """Sum of the terms times their weights at optimiser step `step`."""
         zero = torch.zeros((), device=self.device)
-        weights = {loss.name: 1.0 if step is None else weight_at(loss.weight, step) for loss in self.losses}
+        weights = {loss.name: weight_at(loss.weight, step) for loss in self.losses}
         return sum((weights[name] * term for name, term in terms.items()), start=zero)
 
     def _predict(self, batch: Batch) -> Step:

@@ -1,5 +1,7 @@
 """What every loss is given, and the registry of losses."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Protocol
 
@@ -38,6 +40,12 @@ def weight_at(weight: Weight, step: int) -> float:
         return weight
     begun = [factor for start, factor in sorted(weight) if start <= step]
     return begun[-1] if begun else 0.0
+
+
+def turns(weights: Iterable[Weight]) -> list[int]:
+    """The optimiser steps at which any of the weights changes, in order; 0 is the first."""
+    starts = (math.ceil(start) for weight in weights if isinstance(weight, list) for start, _ in weight)
+    return sorted({0, *starts})
 
 
 @dataclass(frozen=True)

@@ -76,10 +76,13 @@ class TTRD3(nn.Module):
 
     def _encode_some(self, up: Tensor, reference: Tensor, degraded: Tensor, has_reference: Tensor) -> list[Tensor]:
         """`encode` that spends no time on images without a reference."""
-        textures = self._no_textures(up)
-        if has_reference.any():
-            found = self.encode(up[has_reference], reference[has_reference], degraded[has_reference])
-            textures = [t.to(f.dtype).index_put((has_reference,), f) for t, f in zip(textures, found, strict=True)]
+        textures, some = self._no_textures(up), has_reference
+        if torch.is_grad_enabled() and not some.any():  # one, so that every parameter has a gradient, if only of zeros
+            some = torch.arange(len(up), device=up.device) == 0
+        if some.any():
+            keep = has_reference[some].view(-1, 1, 1, 1)
+            found = [torch.where(keep, f, 0) for f in self.encode(up[some], reference[some], degraded[some])]
+            textures = [t.to(f.dtype).index_put((some,), f) for t, f in zip(textures, found, strict=True)]
         return textures
 
     def encode_reference(self, reference: Tensor, degraded: Tensor) -> ReferenceFeatures:
