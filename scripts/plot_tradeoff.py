@@ -111,7 +111,7 @@ def draw(axes: Axes, metric: str, ours: Results, peers: Results) -> None:
         axes.scatter(*zip(*at(peers, metric), strict=True), color=PEER, s=30, zorder=2)
     if ours:
         axes.plot(*zip(*at(ours, metric), strict=True), color=OURS, marker="o", markersize=5.5, linewidth=1.8, zorder=3)
-    axes.margins(0.12)
+    axes.margins(0.16, 0.12)
     axes.set_xlabel("PSNR (dB)  →", fontsize=11)
     axes.set_ylabel(f"←  {PANELS[metric]}", fontsize=11)
     axes.grid(color="0.9")
@@ -139,8 +139,8 @@ def main() -> None:
     figure.tight_layout(w_pad=2)
     figure.canvas.draw()  # settles where points are, in pixels
     for axes, metric in zip(panels, PANELS, strict=True):
-        names = [(*point, name, "0.15") for name, point in zip(peers, at(peers, metric), strict=True)]
-        names += [(*point, f"F = {name}", OURS) for name, point in zip(ours, at(ours, metric), strict=True)]
+        names = [(*point, f"F = {name}", OURS) for name, point in zip(ours, at(ours, metric), strict=True)]
+        names += [(*point, name, "0.15") for name, point in zip(peers, at(peers, metric), strict=True)]
         label(axes, names, at(ours, metric))
     with replacing(args.out) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
