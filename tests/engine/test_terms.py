@@ -137,7 +137,7 @@ def test_a_run_with_critics_in_two_parts_equals_one_run(tiny, trunk, begins):
     critic = {name.removeprefix("critic.adversarial."): v for name, v in found.items() if name.startswith("critic.")}
     assert critic.keys() >= {"model.0.0.parametrizations.weight.0._u", "adam.exp_avg.0.4.bias"}
     changed = {name.rpartition(".")[2] for name, value in first.items() if critic[f"model.{name}"].ne(value).any()}
-    assert changed == {"original", "bias", "_u", "_v"}  # of spectral norm: the weights, and its vectors
+    assert changed == {"original", "_u", "_v", "weight", "bias"}  # spectral norm's weights and vectors, and the others
     assert {float(value) for name, value in critic.items() if name.startswith("adam.step.")} == {4.0 - begins}
     assert not any(name.startswith("critic") for name in load_file(whole.folder.weights))
 

@@ -17,7 +17,10 @@ PROBE = 32  # side of an image that tells how many channels each depth of a trun
 
 
 class Critics(nn.ModuleList):
-    """One critic a depth: conv1x1, conv3x3 of stride 2, conv3x3 to one channel, leaky ReLU between; spectral norm."""
+    """One critic a depth: conv1x1, conv3x3 of stride 2, conv3x3 to one channel, leaky ReLU between.
+
+    All but the last have spectral norm.
+    """
 
     def __init__(self, widths: list[int], width: int):
         super().__init__(
