@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="what training wrote")
     parser.add_argument("settings", nargs="*", metavar="section.key=value", help="of the options inside")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()  # settings may stand after --out
     stored = load(args.weights)
     document = config.Document(stored.options, str(args.weights))
     config.override(document, args.settings)
