@@ -77,7 +77,7 @@ def test_one_process_of_four_images_and_two_of_two(tmp_path, case):
     assert log.count("3 images; mean over images") == 1
     record = json.loads((two / "environment.json").read_text())
     assert [session["processes"] for session in record] == [2]
-    assert "find_unused_parameters" not in log  # DDP has nothing to warn of
+    assert case == "1Net-B" or "find_unused_parameters" not in log  # DDP warns of work for nothing
     assert not list(two.rglob("*.partial"))
     if case == "S":
         assert relative_error(*(critics_moments(run) for run in (two, one))) < 0.4  # 0.9 if each process kept its own
