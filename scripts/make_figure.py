@@ -1,6 +1,6 @@
 """Stack side-by-side pictures of a validation into one figure for the README, or make a screenshot as small as one.
 
-python scripts/make_figure.py --out figures/ucmerced.png runs/ucmerced/validation/STEP/pictures/harbor-*.png
+python scripts/make_figure.py --out figures/ttrd3-s.png runs/ucm/validation/LABEL/pictures/harbor-*.png
 python scripts/make_figure.py --out figures/report.png screenshot.png
 """
 
