@@ -301,7 +301,10 @@ def test_words_for_memory_that_runs_out(error, expected):
 def test_memory_that_runs_out_is_met_with_smaller_tiles(weights):
     environment = {"PYTHONPATH": str(ROOT / "codes"), "OMP_NUM_THREADS": "1"}
 
-    command = [sys.executable, "-c", MEMORY, str(weights), "64"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    for left in ("64", "96", "128"):  # MiB: what the smaller tile needs depends on the processor's kernels
+        command = [sys.executable, "-c", MEMORY, str(weights), left]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode == 0:
+            break
     assert done.stdout.strip() == "(384, 384, 3)", done.stderr
     assert "out of memory: tries again with tiles of 192 x 192 pixels, 1 at once" in done.stderr
