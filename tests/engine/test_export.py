@@ -16,6 +16,7 @@ from ttrd3.__main__ import main
 from ttrd3.engine import build, checkpoint
 from ttrd3.engine.export import Restoration
 from ttrd3.engine.options import Options, load_options
+from ttrd3.engine.validation import make_restorer
 from ttrd3.networks.transfer import _gather_sum
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +36,25 @@ def graph(weights):
     path = weights.with_name("tiny.onnx")
     assert main(["export", "--onnx", str(path), "--weights", str(weights), "--tile", "32", "--steps", "2"]) == 0
     return path
+
+
+def test_fidelity_is_that_of_the_weights_options(weights):
+    stored = checkpoint.load(weights)
+    options = Options.model_validate(stored.options).model_copy(deep=True)
+    options.sampling.fidelity, options.sampling.steps = 0.75, 2
+    restoration = Restoration(options, stored.weights(), weights, 2, 0.0).eval()
+    up = torch.randint(256, (32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(32, 32, 3, generator=torch.Generator().manual_seed(2))
+    plain = build.build_model(options.model, options.diffusion)
+    checkpoint.load_state(plain, stored.weights(), weights)
+    restorer = make_restorer(options, plain.eval(), restoration.process)
+    expected = restorer.sampled(up.permute(2, 0, 1)[None] / 255, None, lambda: noise.permute(2, 0, 1)[None])
+    with torch.no_grad():
+        found = restoration(up, noise)
+    assert torch.allclose(found, expected[0].permute(1, 2, 0), atol=1e-6)
+    restorer.fidelity = 0.0
+    realistic = restorer.sampled(up.permute(2, 0, 1)[None] / 255, None, lambda: noise.permute(2, 0, 1)[None])
+    assert not torch.allclose(found, realistic[0].permute(1, 2, 0), atol=1e-3)
 
 
 def test_other_images_than_it_was_made_with(graph, weights):

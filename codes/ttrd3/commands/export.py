@@ -5,8 +5,8 @@
 
 The graph restores one tile of a fixed size, all sampling steps in one call. It takes what a picture file holds, 8 bits
 (H, W, 3): `up` (LR enlarged by bicubic), `reference` and `degraded` (the reference reduced to 1/4 and enlarged again),
-and `noise` (float32, standard normal); it gives `sr`, float32 in [0, 1]. Before it is written, it is compared with
-PyTorch.
+and `noise` (float32, standard normal); it gives `sr`, float32 in [0, 1], with the `fidelity` that the weights' options
+say. Before it is written, it is compared with PyTorch.
 Every step adds its own copy of the UNet's operations (not of its weights) to the graph: it is meant for few steps.
 """
 

@@ -4,16 +4,13 @@ After SinSR (arXiv:2311.14760), with its consistency to the truth: what the stud
 to what the teacher samples from the same noise (loss `distilled`) and, by the other terms, to HR.
 """
 
-import itertools
-
 import torch
 from torch import Tensor
 
-from ttrd3.diffusion.objectives import Prediction
 from ttrd3.diffusion.process import DiffusionProcess
-from ttrd3.diffusion.samplers import sample
 from ttrd3.engine.options import DiffusionOptions, DistillOptions
 from ttrd3.errors import ConfigError
+from ttrd3.inference.restore import sampled_image
 from ttrd3.inference.trained import read_trained
 from ttrd3.networks.fast import prepare
 from ttrd3.networks.fast.model import bfloat16_pays
@@ -66,14 +63,14 @@ class Teacher:
         """
         x_in = 2 * up - 1
         textures = self.model.encode(up, reference, degraded, has_reference)
-        denoise = self.model.begin(x_in, textures, self.process.times(self.steps)[:-1])
-        number = itertools.count()
+        times = self.process.times(self.steps)[:-1]
+        denoise = self.model.begin(x_in, textures, times)
         on_the_way = torch.empty_like(x_in)
 
-        def predict(x: Tensor, now: Tensor) -> Prediction:
-            on_the_way[t == now] = x[t == now]
-            outputs = tuple(output.float() for output in denoise(x, next(number)))
-            return self.objective.convert(outputs, self.process, x, x_in, now, clamp=True)
+        def watched(x: Tensor, number: int) -> tuple[Tensor, ...]:
+            here = t == times[number]
+            on_the_way[here] = x[here]
+            return denoise(x, number)
 
-        x0 = sample(predict, self.process, self.process.start(x_in, noise), self.steps)
+        x0 = sampled_image(watched, self.process, self.objective, x_in, lambda: noise, self.steps)
         return on_the_way, x0

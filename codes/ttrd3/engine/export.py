@@ -1,6 +1,5 @@
 """One ONNX graph of a whole restoration at one tile size: encoding, K sampling steps, output."""
 
-import itertools
 import logging
 from pathlib import Path
 from typing import NamedTuple
@@ -13,13 +12,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.onnx import export as export_onnx
 
-from ttrd3.diffusion.objectives import OBJECTIVES, Prediction
-from ttrd3.diffusion.samplers import sample
+from ttrd3.diffusion.objectives import OBJECTIVES
 from ttrd3.engine import checkpoint
 from ttrd3.engine.build import build_model, build_process
 from ttrd3.engine.options import Options
 from ttrd3.errors import CheckpointError, ConfigError
 from ttrd3.files import replacing
+from ttrd3.inference.restore import sampled_image
 from ttrd3.networks.fast import prepare
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,10 @@ class Export(NamedTuple):
 
 
 class Restoration(nn.Module):
-    """Restores one tile with `steps` deterministic sampling steps; images are (H, W, 3), as files hold them."""
+    """Restores one tile with `steps` deterministic sampling steps and the options' `fidelity`, as `ttrd3 upscale` does.
+
+    Images are (H, W, 3), as files hold them.
+    """
 
     def __init__(self, options: Options, tensors: dict[str, Tensor], path: Path, steps: int, strength: float):
         super().__init__()
@@ -46,7 +48,7 @@ class Restoration(nn.Module):
         self.model = prepare(model)
         self.process = build_process(options.diffusion)
         self.objective = OBJECTIVES[options.diffusion.objective]
-        self.steps, self.strength = steps, strength
+        self.steps, self.strength, self.fidelity = steps, strength, options.sampling.fidelity
 
     def forward(
         self, up: Tensor, noise: Tensor, reference: Tensor | None = None, degraded: Tensor | None = None
@@ -67,13 +69,11 @@ class Restoration(nn.Module):
             textures = self.model.encode(_image(up), _image(reference), _image(degraded))
             textures = [self.strength * texture for texture in textures]
         denoise = self.model.begin(x_in, textures, self.process.times(self.steps)[:-1])
-        number = itertools.count()
-
-        def predict(x: Tensor, t: Tensor) -> Prediction:
-            return self.objective.convert(denoise(x, next(number)), self.process, x, x_in, t, clamp=True)
-
-        start = self.process.start(x_in, noise.permute(2, 0, 1)[None])
-        return (sample(predict, self.process, start, self.steps)[0].permute(1, 2, 0) + 1) / 2
+        start = noise.permute(2, 0, 1)[None]
+        x0 = sampled_image(
+            denoise, self.process, self.objective, x_in, lambda: start, self.steps, fidelity=self.fidelity
+        )
+        return (x0[0].permute(1, 2, 0) + 1) / 2
 
 
 def export(weights: Path, onnx: Path, tile: int, steps: int | None, strength: float | None) -> Export:

@@ -15,6 +15,7 @@ from ttrd3.diffusion.samplers import sample
 from ttrd3.inference.precision import PrecisionName, of_networks
 from ttrd3.networks.model import TTRD3
 from ttrd3.networks.sttg import ReferenceFeatures
+from ttrd3.networks.variants import Denoise
 
 _SAMPLING = 5  # keeps sampling noise independent of other draws of the same seed
 
@@ -109,20 +110,46 @@ class Restorer:
         x_in = 2 * up - 1
         with of_networks(self.precision, up.device):  # what all steps share is computed once
             denoise = self.model.begin(x_in, textures, self.process.times(self.steps)[:-1])
-        number = itertools.count()
-        first = None
 
-        def predict(x: Tensor, t: Tensor) -> Prediction:
-            nonlocal first
+        def precise(x: Tensor, number: int) -> tuple[Tensor, ...]:
             with of_networks(self.precision, x.device):
-                outputs = denoise(x, next(number))
-            whole = tuple(output.float() for output in outputs)
-            found = self.objective.convert(whole, self.process, x, x_in, t, clamp=True)
-            first = found.residual if first is None else first
-            return found
+                return denoise(x, number)
 
-        start = self.process.start(x_in, noise())
-        x0 = sample(predict, self.process, start, self.steps, self.eta, noise)
-        if self.fidelity > 0:
-            x0 = x0.lerp((x_in - first).clamp(-1, 1), self.fidelity)
+        x0 = sampled_image(precise, self.process, self.objective, x_in, noise, self.steps, self.eta, self.fidelity)
         return (x0 + 1) / 2
+
+
+def sampled_image(
+    denoise: Denoise,
+    process: DiffusionProcess,
+    objective: Objective,
+    x_in: Tensor,
+    noise: Callable[[], Tensor],
+    steps: int,
+    eta: float = 0.0,
+    fidelity: float = 0.0,
+) -> Tensor:
+    """x_in (N, 3, H, W) in [-1, 1] -> x_0, likewise: start, K sampling steps, and the line to the residual alone.
+
+    Args:
+        denoise: Of `TTRD3.begin` for x_in and the times of `steps`.
+        process: That the networks were trained for.
+        objective: What their outputs mean.
+        x_in: The LR image, enlarged.
+        noise: Gives standard normal noise like x_in: at the start, and with eta > 0 once a step but the last.
+        steps: K.
+        eta: 0 (deterministic given the start noise) to 1 (ancestral).
+        fidelity: 0 to 1, see `Restorer`.
+    """
+    number = itertools.count()
+    first = None
+
+    def predict(x: Tensor, t: Tensor) -> Prediction:
+        nonlocal first
+        whole = tuple(output.float() for output in denoise(x, next(number)))
+        found = objective.convert(whole, process, x, x_in, t, clamp=True)
+        first = found.residual if first is None else first
+        return found
+
+    x0 = sample(predict, process, process.start(x_in, noise()), steps, eta, noise)
+    return x0.lerp((x_in - first).clamp(-1, 1), fidelity) if fidelity > 0 else x0
