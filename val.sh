@@ -1,5 +1,5 @@
 #!/bin/sh
-# Validate TTRD3:  sh val.sh [OPTIONS.yml] [section.key=value ...]    (default: options/TTRD3.yml; more with --help)
+# Validate TTRD3:  sh val.sh [OPTIONS.yml] [section.key=value ...]    (default: options/sample.yml; more with --help)
 # Makes the environment the first time (scripts/env.sh), from any working directory.
 set -eu
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)

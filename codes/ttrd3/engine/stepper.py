@@ -19,7 +19,7 @@ from ttrd3.engine.learning_rate import learning_rate
 from ttrd3.engine.loading import Batch, image
 from ttrd3.engine.options import Options
 from ttrd3.engine.precision import Precision
-from ttrd3.losses.base import Critic, Loss, Step, turns, weight_at
+from ttrd3.losses.base import Critic, Step, turns, weight_at
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ class Stepper:
         unused = False
         for number in turns(loss.weight for loss in self.losses):
             if number < self.options.train.steps:
-                step = self._predict(batch)
-                self._total({loss.name: loss(step) for loss in self._active(number)}, number).backward()
+                self._weigh(self._predict(batch), number)[1].backward()
                 unused |= any(parameter.grad is None for parameter in self.model.parameters())
                 self.adam.zero_grad(set_to_none=True)
         for loss in self.critics:
@@ -117,27 +116,25 @@ class Stepper:
     def _backward(self, step: int, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Add up the gradients of all passes; returns the mean of each loss term."""
         sums: dict[str, Tensor] = {}
-        losses = self._active(step)
         for number, batch in enumerate(batches, start=1):
             with contextlib.ExitStack() as stack:
                 if number < len(batches) and isinstance(self.network, DistributedDataParallel):
                     stack.enter_context(self.network.no_sync())  # the last pass exchanges the sum of all
                 stack.enter_context(self.precision.of_products())
                 predicted = self._predict(batch)
-                terms = {loss.name: loss(predicted) for loss in losses}
-                total = self._total(terms, step)
+                terms, total = self._weigh(predicted, step)
                 self.precision.scaler.scale(total / len(batches)).backward()
-                terms |= self._teach_critics(predicted, losses, len(batches))
+                terms |= self._teach_critics(predicted, step, len(batches))
             for name, value in (terms | {"total": total}).items():
                 sums[f"loss/{name}"] = sums.get(f"loss/{name}", 0) + value.detach() / len(batches)
         return sums
 
-    def _teach_critics(self, step: Step, losses: list[Loss], passes: int) -> dict[str, Tensor]:
-        """Add up the critics' own gradients; returns what each minimises."""
+    def _teach_critics(self, predicted: Step, step: int, passes: int) -> dict[str, Tensor]:
+        """Add up the gradients of the critics that count at optimiser step `step`; returns what each minimises."""
         terms = {}
         for loss in self.critics:
-            if loss in losses:
-                terms[f"{loss.name}_critic"] = term = loss.critic_loss(step)
+            if weight_at(loss.weight, step) > 0:
+                terms[f"{loss.name}_critic"] = term = loss.critic_loss(predicted)
                 (term / passes).backward()
         return terms
 
@@ -156,15 +153,15 @@ class Stepper:
         self.precision.scaler.update()
         self.whole = True
 
-    def _active(self, step: int) -> list[Loss]:
-        """The losses that count at optimiser step `step`."""
-        return [loss for loss in self.losses if weight_at(loss.weight, step) > 0]
-
-    def _total(self, terms: dict[str, Tensor], step: int) -> Tensor:
-        """Sum of the terms times their weights at optimiser step `step`."""
-        zero = torch.zeros((), device=self.device)
-        weights = {loss.name: weight_at(loss.weight, step) for loss in self.losses}
-        return sum((weights[name] * term for name, term in terms.items()), start=zero)
+    def _weigh(self, predicted: Step, step: int) -> tuple[dict[str, Tensor], Tensor]:
+        """The terms that count at optimiser step `step`, by name and unweighted, and their weighted sum."""
+        terms, total = {}, torch.zeros((), device=self.device)
+        for loss in self.losses:
+            weight = weight_at(loss.weight, step)
+            if weight > 0:
+                terms[loss.name] = term = loss(predicted)
+                total = total + weight * term
+        return terms, total
 
     def _predict(self, batch: Batch) -> Step:
         """Networks and process on a batch: what the losses look at."""

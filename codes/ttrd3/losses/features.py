@@ -12,7 +12,7 @@ from torchvision import models
 
 from ttrd3.errors import DataError
 from ttrd3.losses.base import LOSSES, Step, Weight
-from ttrd3.losses.trunks import Trunk
+from ttrd3.losses.trunks import Trunk, fill_features
 from ttrd3.pretrained import SOURCES, NotAvailableError, Source, fill, load_state
 
 TrunkName = Literal["vgg16", "vgg16_shift_tolerant", "squeezenet"]
@@ -88,9 +88,7 @@ def load_tapped(name: TrunkName, file: str | None, device: torch.device) -> Tapp
         features = _shift_tolerant(file, taps[-1] + 1)
     else:
         features = (_vgg16() if name == "vgg16" else models.squeezenet1_1(weights=None).features)[: taps[-1] + 1]
-        state = load_state(SOURCES[name], file, "loss")
-        state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
-        fill(features, state, SOURCES[name], file)
+        fill_features(features, SOURCES[name], file)
     fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
     return TappedTrunk(Trunk(features), taps, torch.bfloat16 if fast else torch.float32, f"{name} {file}").to(device)
 

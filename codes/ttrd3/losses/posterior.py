@@ -1,14 +1,31 @@
 """Distances in pixels: of the posterior means of x_{t-1} (TTRD3, specification section 1), and of x_0."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from ttrd3.losses.base import LOSSES, NORMS, Step, Weight
 
 
+class PixelLoss:
+    """Mean distance of two images of a step, each named by its attribute of `Step`."""
+
+    kind: ClassVar[str]
+    image: ClassVar[str]
+    target: ClassVar[str]
+
+    def __init__(self, norm: Literal["l1", "l2"] = "l1", weight: Weight = 1.0):
+        self.norm = norm
+        self.weight = weight
+        self.name = f"{self.kind}_{norm}"
+
+    def __call__(self, step: Step) -> Tensor:
+        """The unweighted term, a scalar."""
+        return NORMS[self.norm](getattr(step, self.image), getattr(step, self.target))
+
+
 @LOSSES.register("posterior")
-class PosteriorPixel:
+class PosteriorPixel(PixelLoss):
     """Distance of the posterior mean u of the prediction to u* of the truth.
 
     Options:
@@ -16,18 +33,14 @@ class PosteriorPixel:
         weight: Factor of the term, or [[step, factor], ...]: what it is from each step on, and 0 before.
     """
 
-    def __init__(self, norm: Literal["l1", "l2"] = "l1", weight: Weight = 500.0):
-        self.norm = norm
-        self.weight = weight
-        self.name = f"posterior_{norm}"
+    kind, image, target = "posterior", "posterior", "posterior_target"
 
-    def __call__(self, step: Step) -> Tensor:
-        """The unweighted term, a scalar."""
-        return NORMS[self.norm](step.posterior, step.posterior_target)
+    def __init__(self, norm: Literal["l1", "l2"] = "l1", weight: Weight = 500.0):
+        super().__init__(norm, weight)
 
 
 @LOSSES.register("restored")
-class RestoredPixel:
+class RestoredPixel(PixelLoss):
     """Distance of the image x_0 that the outputs say to HR: what sampling in one step gives, where t = T-1.
 
     Options:
@@ -35,18 +48,11 @@ class RestoredPixel:
         weight: Factor of the term, or [[step, factor], ...]: what it is from each step on, and 0 before.
     """
 
-    def __init__(self, norm: Literal["l1", "l2"] = "l1", weight: Weight = 1.0):
-        self.norm = norm
-        self.weight = weight
-        self.name = f"restored_{norm}"
-
-    def __call__(self, step: Step) -> Tensor:
-        """The unweighted term, a scalar."""
-        return NORMS[self.norm](step.x0, step.x0_target)
+    kind, image, target = "restored", "x0", "x0_target"
 
 
 @LOSSES.register("distilled")
-class DistilledPixel:
+class DistilledPixel(PixelLoss):
     """Distance of the image x_0 that the outputs say to what a teacher samples from the same noise (`distill`).
 
     Options:
@@ -54,13 +60,10 @@ class DistilledPixel:
         weight: Factor of the term, or [[step, factor], ...]: what it is from each step on, and 0 before.
     """
 
-    def __init__(self, norm: Literal["l1", "l2"] = "l1", weight: Weight = 1.0):
-        self.norm = norm
-        self.weight = weight
-        self.name = f"distilled_{norm}"
+    kind, image, target = "distilled", "x0", "x0_teacher"
 
     def __call__(self, step: Step) -> Tensor:
         """The unweighted term, a scalar."""
         if step.x0_teacher is None:
             raise ValueError("the loss `distilled` needs a teacher")
-        return NORMS[self.norm](step.x0, step.x0_teacher)
+        return super().__call__(step)

@@ -54,8 +54,17 @@ def load_trunk(name: str, file: str | None = None) -> Trunk:
         UserError: No file and no network, or a file that does not hold this network.
     """
     trunk = TRUNKS[name]
-    state = load_state(trunk.source, file, "loss")
     features = trunk.build(weights=None).features[: trunk.layers]
-    state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
-    fill(features, state, trunk.source, file)
+    fill_features(features, trunk.source, file)
     return Trunk(features)
+
+
+def fill_features(features: nn.Sequential, source: Source, file: str | None) -> None:
+    """Load what a classification network's file, or torchvision's download, holds of its first layers.
+
+    Raises:
+        UserError: No file and no network, or a file that does not hold this network.
+    """
+    state = load_state(source, file, "loss")
+    state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
+    fill(features, state, source, file)
