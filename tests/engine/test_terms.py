@@ -84,6 +84,33 @@ def test_a_detached_residual_learns_from_its_own_term_alone(tiny, term, detach):
     assert torch.autograd.grad(stepper.losses[0](step), step.outputs["residual"])[0].any()
 
 
+def test_parts_that_are_not_named_stay_as_they_were(tiny):
+    trainer = Trainer(tiny(*SMALL, "train.only=[transfer, unet.head]", "val.pictures=0"))
+    before = {name: value.clone() for name, value in trainer.stepper.model.named_parameters()}
+    trainer.run()
+    changed = {name for name, value in trainer.stepper.model.named_parameters() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.startswith(("transfer.", "unet.head.")) for name in changed)
+    averaged = [name for name, value in trainer.stepper.ema.model.named_parameters() if not torch.equal(value, before[name])]
+    assert set(averaged) == changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["train.only=[unet.hat]"], r"train\.only: found unet\.hat, which has no parameters; .*unet\.head"),
+        (["train.only=[]"], r"train\.only"),
+        (
+            ["train.only=[unet.noise]", "model.unet.noise_blocks=1", "losses=[{type: l1, of: residual}]"],
+            r"train\.only: found unet\.noise, which no loss that counts at step 0 depends on",
+        ),
+    ],
+)
+def test_parts_that_cannot_learn(tiny, changes, message):
+    with pytest.raises(UserError, match=message):
+        Trainer(tiny(*SMALL, *changes)).run()
+
+
 def test_what_the_losses_see_is_the_image_that_sampling_would_give(tiny):
     """x_0 in one step from t = T-1."""
     options = tiny(*SMALL, "train.at_start=1.0", "diffusion.timesteps=7")

@@ -77,6 +77,31 @@ def test_the_term_is_the_mean_distance_of_unit_features(files, trunk):
     assert loss(replace(s, x0=s.x0_target, _features={})) == 0
 
 
+@pytest.mark.usefixtures("_float32")
+def test_learned_weights_make_it_a_fifth_of_lpips(files):
+    file, s, distances = files["vgg16_shift_tolerant"], step(size=40), []
+    options = {"type": "features", "trunk": "vgg16_shift_tolerant", "file": str(file)}
+    state = torch.load(file, weights_only=True)
+    with torch.no_grad():
+        pairs = zip(*(plain_shift_tolerant(file, (x + 1) / 2) for x in (s.x0, s.x0_target)), strict=True)
+        for depth, (a, b) in enumerate(pairs):
+            difference = a / (a.norm(dim=1, keepdim=True) + 1e-8) - b / (b.norm(dim=1, keepdim=True) + 1e-8)
+            distances.append(F.conv2d(difference.square(), state[f"lin{depth}.model.1.weight"]).mean())
+    found = LOSSES.build(options | {"learned": True}, "losses.0")(s)
+    torch.testing.assert_close(found, torch.stack(distances).mean(), rtol=1e-3, atol=0)
+
+
+def test_learned_weights_that_are_not_there(files, tmp_path):
+    with pytest.raises(UserError, match=r"learned: found true with the trunk squeezenet, expected false"):
+        options = {"type": "features", "trunk": "squeezenet", "file": str(files["squeezenet"]), "learned": True}
+        LOSSES.build(options, "losses.0")
+    state = torch.load(files["vgg16_shift_tolerant"], weights_only=True)
+    file = tmp_path / "bare.pth"
+    torch.save({name: value for name, value in state.items() if "lin" not in name}, file)
+    with pytest.raises(UserError, match=r"bare\.pth: does not hold vgg16_shift_tolerant with the published names"):
+        LOSSES.build({"type": "features", "trunk": "vgg16_shift_tolerant", "file": str(file), "learned": True}, "losses.0")
+
+
 @pytest.mark.parametrize("trunk", PLAIN)
 def test_the_gradient_reaches_the_image_alone(files, trunk):
     s = replace(step(), x0=leaf(step().x0))

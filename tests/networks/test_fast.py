@@ -23,10 +23,10 @@ CHANGE = {"S": 0.02}  # without normalisation, more of it makes images of zeros 
 BFLOAT16 = 35  # dB, of restored images with random weights, which change much more than trained ones; measured 37 to 41
 
 
-def model(unet="1Net-A", block="paper", outputs=2, multipliers=(1, 2, 2, 3), levels=3):
+def model(unet="1Net-A", block="paper", outputs=2, multipliers=(1, 2, 2, 3), levels=3, **options):
     torch.manual_seed(1)
-    encoder = small_encoder(levels, block=block)
-    found = TTRD3.from_options(encoder, small_transfer(levels), small_unet(unet, 16, multipliers), outputs).eval()
+    encoder, unet_options = small_encoder(levels, block=block), small_unet(unet, 16, multipliers, **options)
+    found = TTRD3.from_options(encoder, small_transfer(levels), unet_options, outputs).eval()
     with torch.no_grad():
         for parameter in found.parameters():  # so that gains are not 1 and biases not 0
             parameter += CHANGE.get(unet, 0.1) * torch.randn_like(parameter)
@@ -78,6 +78,12 @@ def test_other_numbers_of_levels(unet, multipliers):
     assert relative_error(found, expected) < FLOAT32
 
 
+def test_a_noise_branch_too():
+    plain = model("S", levels=1, noise_blocks=2)
+    expected, found = (restored(network, 2, 1.0, eta=0.5) for network in (plain, prepare(plain)))
+    assert relative_error(found, expected) < FLOAT32
+
+
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("unet", UNETS)
 def test_restored_images_equal_those_of_the_plain_networks(unet, strength):
@@ -91,9 +97,9 @@ def test_restored_images_equal_those_of_the_plain_networks(unet, strength):
     assert relative_error(found, expected) < FLOAT32
 
 
-@pytest.mark.parametrize("unet", UNETS)
-def test_bfloat16_is_near(unet):
-    plain = model(unet)
+@pytest.mark.parametrize(("unet", "options"), [*((unet, {}) for unet in UNETS), ("S", {"noise_blocks": 2})])
+def test_bfloat16_is_near(unet, options):
+    plain = model(unet, **options)
     expected, found = restored(plain, 2, 1.0), restored(prepare(plain, torch.bfloat16), 2, 1.0)
     assert found.dtype == torch.float32
     assert -10 * (found - expected).square().mean().log10() > BFLOAT16

@@ -186,6 +186,26 @@ def test_impossible_options_of_the_small_network(unet, message):
         TTRD3.from_options(small_encoder(1), small_transfer(1), {"type": "S"} | unet, outputs=2)
 
 
+def test_a_noise_branch_starts_with_the_noise_and_changes_no_other_output():
+    """Where sampling starts x_t - x_in = bbar eps, with bbar = 0.1."""
+    torch.manual_seed(1)
+    network = TTRD3.from_options(small_encoder(1), small_transfer(1), small_unet("S", noise_blocks=2), 2).unet
+    x_in, eps, textures = torch.rand(1, 3, 16, 32), torch.randn(1, 3, 16, 32), [torch.rand(1, 16, 4, 8)]
+    residual, noise = network(x_in + 0.1 * eps, x_in, torch.tensor([9]), textures)
+    assert 0 < (noise - eps).square().mean() < 0.05
+    with torch.no_grad():
+        for parameter in network.noise.parameters():
+            parameter.normal_()
+    changed = network(x_in + 0.1 * eps, x_in, torch.tensor([9]), textures)
+    assert torch.equal(changed[0], residual)
+    assert not torch.isclose(changed[1], noise).any()
+
+
+def test_one_output_has_no_noise_branch():
+    with pytest.raises(ConfigError, match=r"noise_blocks: found 2, expected 0 with an objective of one output"):
+        TTRD3.from_options(small_encoder(1), small_transfer(1), small_unet("S", noise_blocks=2), outputs=1)
+
+
 @pytest.mark.parametrize("unet", [kind for kind in UNETS if kind != "S"])
 def test_the_papers_networks_need_textures_of_three_sizes(unet):
     with pytest.raises(ConfigError, match=r"model\.encoder\.widths: found 1 levels, expected 3: .*unet\.type: S"):

@@ -4,6 +4,8 @@
   ttrd3 train options/TTRD3.yml data.train.root=datasets/AID data.val.root=datasets/AID
   ttrd3 train options/TTRD3.yml name=width32 model.unet.width=32
 
+Where train.start_from names an options file, that training comes first.
+
 Every visible GPU takes part, by one process each (train.processes); under torchrun, the processes that it started.
 
 The run folder (output/name) then holds: options.yml (resolved), environment.json (versions, commit, seed), train.log,
@@ -34,8 +36,10 @@ def run(args: argparse.Namespace) -> int:
     """Train; 130 if interrupted."""
     from ttrd3.engine import distributed, launch
     from ttrd3.engine.options import load_options
+    from ttrd3.engine.stages import stages
 
     options = load_options(args.options)
+    trainings = stages(options)
     count = launch.processes(options)
     if count > 1 and not distributed.world_size():
         return launch.launch(_words(args), count)
@@ -43,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
         if not world.main:
             logging.getLogger("ttrd3").setLevel(logging.CRITICAL)  # the main process speaks
         try:
-            return _train(options, world, args.accept_changes)
+            codes = (_train(training, world, args.accept_changes) for training in trainings)
+            return next(filter(None, codes), 0)  # the first that does not end well ends it
         except UserError as error:
             if world.first_to_say(str(error)):
                 raise

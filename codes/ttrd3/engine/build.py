@@ -1,9 +1,11 @@
 """Options -> networks, process, losses, data, metrics, device."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from ttrd3.data.triplets import TripletDataset
 from ttrd3.diffusion.objectives import OBJECTIVES
@@ -51,6 +53,22 @@ def build_model(model: ModelOptions, diffusion: DiffusionOptions) -> TTRD3:
     """The networks, freshly initialised."""
     outputs = len(OBJECTIVES[diffusion.objective].outputs)
     return TTRD3.from_options(model.encoder, model.transfer, model.unet, outputs)
+
+
+def freeze_all_but(model: nn.Module, parts: Sequence[str]) -> None:
+    """Let only the parameters of the named parts of `model` (modules or parameters) learn.
+
+    Raises:
+        ConfigError: A part without any parameters.
+    """
+    model.requires_grad_(False)
+    for part in parts:
+        found = [p for name, p in model.named_parameters() if name == part or name.startswith(f"{part}.")]
+        if not found:
+            known = ", ".join(name for name, _ in model.named_modules() if name.count(".") == 1 and name[-1].isalpha())
+            raise ConfigError(f"train.only: found {part}, which has no parameters; parts of this model are: {known}")
+        for parameter in found:
+            parameter.requires_grad_(True)
 
 
 def build_process(diffusion: DiffusionOptions) -> DiffusionProcess:

@@ -19,13 +19,12 @@ from ttrd3.networks.mfab import ENCODERS
 from ttrd3.networks.sttg import TRANSFERS
 from ttrd3.networks.variants import UNETS
 from ttrd3.paths import input_path
-from ttrd3.registry import PositiveInt, Probability, Section, schema_of
+from ttrd3.registry import Count, PositiveInt, Probability, Section, schema_of
 
 OF_TWO_OUTPUTS = ("pred_res_noise", "pred_res_add_noise")  # objectives whose x_0 depends on the noise output too
 DEFAULT_FILE = ROOT / "options" / "TTRD3.yml"
 SAMPLE_FILE = ROOT / "options" / "sample.yml"  # the shipped weights on the embedded sample
 
-Count = Annotated[int, Field(ge=0)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -66,7 +65,15 @@ class TrainOptions(Section):
     """The optimisation."""
 
     steps: PositiveInt = Field(description="optimiser steps in all")
-    start_from: str | None = Field(None, description="weights that a new run starts from; null: none")
+    start_from: str | None = Field(
+        None,
+        description="weights that a new run starts from, or the options file of a training that comes first; null: none",
+    )
+    only: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="parts of the model that learn, as [unet.noise_blocks, unet.noise_head], while all else stays as "
+        "it is; null: all",
+    )
     batch_size: PositiveInt = Field(2, description="images per pass, shared out among the processes")
     accumulation: PositiveInt = Field(1, description="passes per optimiser step")
     at_start: Probability = Field(

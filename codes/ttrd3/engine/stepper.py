@@ -19,6 +19,7 @@ from ttrd3.engine.learning_rate import learning_rate
 from ttrd3.engine.loading import Batch, image
 from ttrd3.engine.options import Options
 from ttrd3.engine.precision import Precision
+from ttrd3.errors import ConfigError
 from ttrd3.losses.base import Critic, Step, turns, weight_at
 
 
@@ -53,6 +54,8 @@ class Stepper:
         self.precision = Precision(train.precision, device)
         torch.manual_seed(options.seed)
         self.model = build.build_model(options.model, options.diffusion).to(device)
+        if train.only is not None:
+            build.freeze_all_but(self.model, train.only)
         self.ema = EMA(self.model, train.ema_decay)
         if train.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -65,9 +68,13 @@ class Stepper:
         self.teacher = None if options.distill is None else Teacher(options.distill, options.diffusion, device)
         self.losses = build.build_losses(options, device)
         self.critics: list[Critic] = [loss for loss in self.losses if hasattr(loss, "critic_loss")]
-        self.adam = torch.optim.Adam(self.model.parameters(), train.learning_rate, tuple(train.betas), fused=True)
+        self.adam = torch.optim.Adam(self.learning(), train.learning_rate, tuple(train.betas), fused=True)
         self.network: nn.Module = self.model  # what is called to train: with several processes, DDP around the model
         self.whole = True
+
+    def learning(self) -> list[nn.Parameter]:
+        """The model's parameters that learn (`train.only`)."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def rehearse(self, batch: Batch) -> None:
         """Forward and backward without any update, with the losses of each time; then the processes are joined.
@@ -80,8 +87,14 @@ class Stepper:
         unused = False
         for number in turns(loss.weight for loss in self.losses):
             if number < self.options.train.steps:
-                self._weigh(self._predict(batch), number)[1].backward()
-                unused |= any(parameter.grad is None for parameter in self.model.parameters())
+                total = self._weigh(self._predict(batch), number)[1]
+                if not total.requires_grad:
+                    raise ConfigError(
+                        f"train.only: found {', '.join(self.options.train.only or [])}, which no loss that counts at "
+                        f"step {number} depends on. Name other parts, or give a loss that looks at them."
+                    )
+                total.backward()
+                unused |= any(parameter.grad is None for parameter in self.learning())
                 self.adam.zero_grad(set_to_none=True)
         for loss in self.critics:
             loss.critic.train()
@@ -102,7 +115,7 @@ class Stepper:
         self.adam.zero_grad(set_to_none=True)
         sums = self._backward(number, batches)
         self.precision.scaler.unscale_(self.adam)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(self.learning(), train.clip_norm or math.inf)
         *means, norm = torch.stack([*sums.values(), norm]).tolist()  # one wait for the device a step
         means = self.world.mean(means)  # the gradient needs none: DDP has averaged it
         sound = all(map(math.isfinite, means))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 
-from ttrd3.errors import DataError
+from ttrd3.errors import ConfigError, DataError
 from ttrd3.losses.base import LOSSES, Step, Weight
 from ttrd3.losses.trunks import Trunk, fill_features
 from ttrd3.pretrained import SOURCES, NotAvailableError, Source, fill, load_state
@@ -22,7 +22,8 @@ TAPS = {"vgg16": (3, 8, 15, 22, 29), "vgg16_shift_tolerant": (3, 8, 15, 22, 29),
 SHIFT_TOLERANT = Source("vgg16_shift_tolerant", "stlpips-pytorch==0.0.2/vgg_shift_tolerant.pth")
 PACKAGE, INSIDE = "stlpips_pytorch", "weights/vST0.0/vgg_shift_tolerant.pth"
 POOLS = (4, 9, 16, 23)  # of VGG16; the fifth is behind the last tap
-CONVOLUTIONS = "net.slice"  # of the shift-tolerant file; the linear weights beside them are not used
+CONVOLUTIONS = "net.slice"  # of the shift-tolerant file, followed by number of size and layer
+LINEAR = "lin{}.model.1.weight"  # of the same file, by depth from 0: what LPIPS weighs the channels with
 SMALLEST = 32  # side of an image: the last of the blurs reflects what is left of it
 
 
@@ -93,6 +94,25 @@ def load_tapped(name: TrunkName, file: str | None, device: torch.device) -> Tapp
     return TappedTrunk(Trunk(features), taps, torch.bfloat16 if fast else torch.float32, f"{name} {file}").to(device)
 
 
+def load_learned(name: TrunkName, file: str | None, device: torch.device) -> list[Tensor]:
+    """LPIPS's weights of the channels at each depth of the trunk `name`, (C, 1, 1).
+
+    Raises:
+        UserError: A trunk that has none, or a file without them.
+    """
+    if name != "vgg16_shift_tolerant":
+        raise ConfigError(
+            f"losses: features: learned: found true with the trunk {name}, expected false: the file of "
+            "vgg16_shift_tolerant alone has weights that people's judgements taught"
+        )
+    file = file or _installed()
+    state, widths = load_state(SHIFT_TOLERANT, file, "loss"), (64, 128, 256, 512, 512)
+    layers = nn.ModuleList(nn.Conv2d(width, 1, 1, bias=False) for width in widths)
+    renamed = {f"{n}.weight": state.get(LINEAR.format(n), torch.empty(0)) for n in range(len(widths))}
+    fill(layers, renamed, SHIFT_TOLERANT, file)
+    return [layer.weight[0].to(device) for layer in layers]
+
+
 def _vgg16() -> nn.Sequential:
     """VGG16 without its classifier, which is most of it."""
     return models.vgg.make_layers(models.vgg.cfgs["D"], batch_norm=False)
@@ -142,12 +162,14 @@ def _installed() -> str:
 class FeatureDistance:
     """Squared distance of x_0 to HR in unit features at several depths of a frozen network, mean over the depths.
 
-    That is LPIPS without its learned weights.
+    That is LPIPS without its learned weights, or, `learned`, a depth's share of LPIPS: without them features that people
+    hardly see count as much as all others, and in flat places, where all are weak, grain pays.
 
     Options:
         trunk: `vgg16`, `squeezenet` (1.1), or `vgg16_shift_tolerant`, VGG16 with blurred pooling from the package
             stlpips-pytorch 0.0.2 (`pip install --no-deps stlpips-pytorch==0.0.2`).
         file: Its weights; null takes torchvision's own, downloaded once where there is a network, or the package's.
+        learned: Weigh the features as people judged (LPIPS); the file of vgg16_shift_tolerant alone has these weights.
         weight: Factor of the term, or [[step, factor], ...]: what it is from each step on, and 0 before.
     """
 
@@ -155,6 +177,7 @@ class FeatureDistance:
         self,
         trunk: TrunkName = "vgg16",
         file: str | None = None,
+        learned: bool = False,
         weight: Weight = 1.0,
         *,
         device: torch.device | str = "cpu",
@@ -162,9 +185,12 @@ class FeatureDistance:
         self.weight = weight
         self.name = f"features_{trunk}"
         self.trunk = load_tapped(trunk, file, torch.device(device))
+        self.learned = load_learned(trunk, file, torch.device(device)) if learned else None
 
     def __call__(self, step: Step) -> Tensor:
         """The unweighted term, a scalar."""
         pairs = zip(step.features(self.trunk, "x0"), step.features(self.trunk, "x0_target"), strict=True)
-        distances = [(a - b).float().square().sum(1).mean() for a, b in pairs]
-        return torch.stack(distances).mean()
+        squares = [(a - b).float().square() for a, b in pairs]
+        if self.learned is not None:
+            squares = [square * weights for square, weights in zip(squares, self.learned, strict=True)]
+        return torch.stack([square.sum(1).mean() for square in squares]).mean()

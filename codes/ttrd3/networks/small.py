@@ -19,7 +19,7 @@ from ttrd3.errors import ConfigError
 from ttrd3.networks.layers import TimeEmbedding
 from ttrd3.networks.unet import HEAD_GAIN, NOISE_GAIN
 from ttrd3.networks.variants import UNETS, UNet
-from ttrd3.registry import PositiveInt
+from ttrd3.registry import Count, PositiveInt
 
 QUARTER = 4  # the LR image's size: HR pixels per LR pixel
 BRANCH_GAIN = 0.1  # of a block's last convolution at the start: deep stacks without normalisation begin as the identity
@@ -58,6 +58,28 @@ class TimedBlocks(nn.Module):
         return self.blocks(torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype) + 1))
 
 
+class NoiseBranch(nn.Module):
+    """noise + conv3x3(TimedBlocks(x + conv3x3(noise))), all folded: features and noise -> the noise output.
+
+    Where sampling starts, x_t - x_in is nothing but the noise: before any training the noise output is true there, and
+    what is restored is the residual's image.
+    """
+
+    def __init__(self, count: int, width: int, time_width: int):
+        super().__init__()
+        channels = 3 * QUARTER**2
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.blocks = TimedBlocks(count, width, time_width)
+        self.head = nn.Conv2d(width, channels, 3, padding=1)
+        with torch.no_grad():
+            self.head.weight.mul_(HEAD_GAIN)
+            self.head.bias.zero_()
+
+    def forward(self, x: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """(N, C, h, w), (N, 48, h, w), (N, time width) -> (N, 48, h, w)."""
+        return noise + self.head(self.blocks(x + self.first(noise), time))
+
+
 @UNETS.register("S")
 class SmallUNet(UNet):
     """One UNet at quarter size and below for all outputs, in which textures of any size enter at quarter size.
@@ -66,6 +88,9 @@ class SmallUNet(UNet):
         widths: Channels at 1/4, 1/8, ... of the image's size.
         encoder_blocks: Residual blocks of each level on the way down; those of the last are the middle.
         decoder_blocks: Residual blocks of each level on the way up, quarter size first, one level fewer.
+        noise_blocks: Residual blocks of the last output's (the noise's) own, which takes the others' features and the
+            noise itself and gives the noise and what is to be added to it. So it learns to look real (`train.only`)
+            without a change to what is faithful; 0: the outputs share all but the last convolution.
     """
 
     def __init__(
@@ -73,6 +98,7 @@ class SmallUNet(UNet):
         widths: Levels = (128, 192, 256),
         encoder_blocks: Levels = (2, 2, 3),
         decoder_blocks: Sequence[PositiveInt] = (8, 2),
+        noise_blocks: Count = 0,
         *,
         outputs: int,
         texture_widths: Sequence[int],
@@ -84,6 +110,11 @@ class SmallUNet(UNet):
                 f"model.unet: found {len(widths)} widths, {len(encoder_blocks)} encoder_blocks and "
                 f"{len(decoder_blocks)} decoder_blocks, expected as many encoder_blocks as widths and one fewer "
                 "decoder_blocks"
+            )
+        if noise_blocks and outputs == 1:
+            raise ConfigError(
+                f"model.unet.noise_blocks: found {noise_blocks}, expected 0 with an objective of one output, which no "
+                "other is to be told from"
             )
         self.outputs = outputs
         self.size_multiple = QUARTER * 2 ** (len(widths) - 1)
@@ -99,7 +130,8 @@ class SmallUNet(UNet):
         folded = sum(width * fold**2 for width, fold in zip(texture_widths, self.folds, strict=True))
         self.texture = nn.Conv2d(folded, widths[0], 3, padding=1, bias=False)  # no texture: nothing is added
         self.up_blocks = nn.ModuleList(map(TimedBlocks, decoder_blocks, widths, [time_width] * len(decoder_blocks)))
-        self.head = nn.Conv2d(widths[0], 3 * outputs * pixel, 3, padding=1)
+        self.head = nn.Conv2d(widths[0], 3 * (outputs - bool(noise_blocks)) * pixel, 3, padding=1)
+        self.noise = NoiseBranch(noise_blocks, widths[0], time_width) if noise_blocks else None
         # Training starts near "no residual, no noise", that is near bicubic.
         with torch.no_grad():
             self.head.weight.mul_(HEAD_GAIN)
@@ -109,7 +141,8 @@ class SmallUNet(UNet):
         """(N, 3, H, W) in [-1, 1] twice, (N,), textures (N, C, H / s, W / s) -> one or two (N, 3, H, W)."""
         time = self.time(t)
         noisy = NOISE_GAIN * (x_t - x_in)  # what x_t adds to x_in; the difference is taken in the images' precision
-        x = self.first(torch.cat([fold(noisy, QUARTER), fold(x_in, QUARTER)], dim=1))
+        folded_noise = fold(noisy, QUARTER)
+        x = self.first(torch.cat([folded_noise, fold(x_in, QUARTER)], dim=1))
         skips = []
         for blocks, down in zip(self.down_blocks[:-1], self.downs, strict=True):
             x = blocks(x, time)
@@ -122,7 +155,10 @@ class SmallUNet(UNet):
             if number == 0:
                 x = x + self.texture_features(textures)
             x = self.up_blocks[number](x, time)
-        return F.pixel_shuffle(self.head(x), QUARTER).chunk(self.outputs, dim=1)
+        images = self.head(x)
+        if self.noise is not None:
+            images = torch.cat([images, self.noise(x, folded_noise, time)], dim=1)
+        return F.pixel_shuffle(images, QUARTER).chunk(self.outputs, dim=1)
 
     def texture_features(self, textures: Sequence[Tensor]) -> Tensor:
         """Textures (N, C, H / s, W / s) of all scales s -> what they add to the features at quarter size."""

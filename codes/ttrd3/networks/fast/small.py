@@ -1,6 +1,6 @@
 """The denoiser of TTRD3-S for sampling: once an image `begin`, then a call for each step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ttrd3.networks.fast.blocks import Step
 from ttrd3.networks.fast.convolutions import FastConv, frozen
-from ttrd3.networks.small import QUARTER, SmallUNet, TimedBlocks, fold
+from ttrd3.networks.small import QUARTER, NoiseBranch, SmallUNet, TimedBlocks, fold
 from ttrd3.networks.unet import NOISE_GAIN
 from ttrd3.networks.variants import Denoise
 
@@ -34,8 +34,28 @@ class FastBlocks:
         return step
 
 
+class FastNoiseBranch:
+    """NoiseBranch, its weights copied as they are now."""
+
+    def __init__(self, branch: NoiseBranch, dtype: torch.dtype):
+        self.dtype = dtype
+        self.first = FastConv(branch.first, dtype)
+        self.blocks = FastBlocks(branch.blocks, dtype)
+        self.head = FastConv(branch.head, torch.float32)
+
+    def begin(self, embeddings: Tensor) -> Callable[[Tensor, Tensor, int], Tensor]:
+        """Embeddings (K, time width) of all steps -> features, folded noise and number of a step -> noise output."""
+        blocks = self.blocks.begin(embeddings)
+
+        def step(x: Tensor, noise: Tensor, number: int) -> Tensor:
+            x = blocks(self.first(noise.to(self.dtype)).add_(x), number)
+            return self.head(x.float()).add_(noise)
+
+        return step
+
+
 class FastSmallUNet:
-    """SmallUNet, its weights copied as they are now. The head stays float32: what it gives is the image."""
+    """SmallUNet, its weights copied as they are now. Heads stay float32: what they give is the image."""
 
     def __init__(self, unet: SmallUNet, dtype: torch.dtype):
         self.size_multiple, self.outputs, self.dtype = unet.size_multiple, unet.outputs, dtype
@@ -48,16 +68,19 @@ class FastSmallUNet:
         self.head = FastConv(self.plain.head, torch.float32)
         self.down_blocks = [FastBlocks(blocks, dtype) for blocks in self.plain.down_blocks]
         self.up_blocks = [FastBlocks(blocks, dtype) for blocks in self.plain.up_blocks]
+        self.noise = None if self.plain.noise is None else FastNoiseBranch(self.plain.noise, dtype)
 
     def begin(self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int]) -> Denoise:
         """As `UNet.begin`; without textures what they would contribute is not computed."""
         embeddings = self.plain.time(torch.tensor(times, device=x_in.device))
         down_blocks, up_blocks = ([b.begin(embeddings) for b in side] for side in (self.down_blocks, self.up_blocks))
+        noise_branch = None if self.noise is None else self.noise.begin(embeddings)
         first = self.first.begin(_layout(fold(x_in, QUARTER)))
         textured = None if textures is None else self.plain.texture_features(textures).to(self.dtype)
 
         def denoise(x_t: Tensor, number: int) -> tuple[Tensor, ...]:
-            x = first(_layout(fold(NOISE_GAIN * (x_t - x_in), QUARTER)).to(self.dtype))
+            noise = _layout(fold(NOISE_GAIN * (x_t - x_in), QUARTER))
+            x = first(noise.to(self.dtype))
             skips = []
             for blocks, down in zip(down_blocks[:-1], self.downs, strict=True):
                 x = blocks(x, number)
@@ -70,7 +93,10 @@ class FastSmallUNet:
                 if level == 0 and textured is not None:
                     x = x.add_(textured)
                 x = up_blocks[level](x, number)
-            return F.pixel_shuffle(self.head(x.float()), QUARTER).chunk(self.outputs, dim=1)
+            images = self.head(x.float())
+            if noise_branch is not None:
+                images = torch.cat([images, noise_branch(x, noise, number)], dim=1)
+            return F.pixel_shuffle(images, QUARTER).chunk(self.outputs, dim=1)
 
         return denoise
 

@@ -1,0 +1,47 @@
+"""Trainings that begin where another ends: `train.start_from` may name the other's options file."""
+
+from ttrd3 import config
+from ttrd3.engine.behaviour import BEHAVIOUR
+from ttrd3.engine.checkpoint import FREE, SECTIONS
+from ttrd3.engine.options import Options, load_options
+from ttrd3.engine.run_folder import RunFolder
+from ttrd3.errors import ConfigError
+from ttrd3.paths import input_path
+
+OPTIONS_FILES = (".yml", ".yaml")
+
+
+def stages(options: Options) -> list[Options]:
+    """The trainings that `options` asks for, in order: itself the last, with the weights that the one before leaves.
+
+    Raises:
+        UserError: A file that cannot be read, or trainings that begin where each other ends, or of different networks.
+    """
+    found, folders = [options], {RunFolder(options).path}
+    while (start := found[0].train.start_from) is not None and start.endswith(OPTIONS_FILES):
+        before = load_options([str(input_path(start))])
+        folder = RunFolder(before)
+        if folder.path in folders:
+            raise ConfigError(
+                f"train.start_from: found {start}, whose run folder is {folder.path} as well, that is, a training "
+                "that would begin where it ends. Give each options file its own name, and one of them no start_from."
+            )
+        folders.add(folder.path)
+        _require_same_networks(start, before, found[0])
+        train = found[0].train.model_copy(update={"start_from": str(folder.weights)})
+        found[:1] = [before, found[0].model_copy(update={"train": train})]
+    return found
+
+
+def _require_same_networks(file: str, before: Options, options: Options) -> None:
+    """Told now, not when the first training has ended."""
+    theirs, ours = (
+        {name: value for section in SECTIONS for name, value in config.flatten({section: given.model_dump()[section]})}
+        for given in (before, options)
+    )
+    for name in dict.fromkeys([*theirs, *ours]):
+        if theirs.get(name) != ours.get(name) and name not in FREE | BEHAVIOUR:
+            raise ConfigError(
+                f"{name}: found {ours.get(name)!r}, but {file}, whose weights train.start_from takes, has "
+                f"{theirs.get(name)!r}. Give both the same networks and process."
+            )
