@@ -40,10 +40,10 @@ class Result:
 
     def row(self) -> str:
         """The line of the table."""
-        gains = [f"{self.ours['psnr'] - self.bicubic['psnr']:+.3f} dB", f"{self.ours['ssim'] - self.bicubic['ssim']:+.4f}"]
+        psnr, ssim = (self.ours[name] - self.bicubic[name] for name in ("psnr", "ssim"))
         changes = f"`{' '.join(self.changes)}`" if self.changes else "nothing"
-        figures = [self.name, changes, f"{self.parameters} M", f"{self.speed:.1f}", f"{self.steps}", *gains]
-        return f"| {' | '.join(figures)} |"
+        figures = [self.name, changes, f"{self.parameters} M", f"{self.speed:.1f}", f"{self.steps}"]
+        return f"| {' | '.join(figures)} | {psnr:+.3f} dB | {ssim:+.4f} |"
 
 
 def train(base: Path, overrides: list[str]) -> tuple[Options, str]:
@@ -57,7 +57,8 @@ def compare(base: Path, common: list[str], design: str, minutes: float) -> Resul
     """Measure the design's speed, then train it for `minutes`."""
     name, *changes = shlex.split(design)
     given = [*common, *changes]
-    trial = [*given, f"name=designs-{name}-speed", f"train.steps={TRIAL_STEPS}", "train.log_every=20", "data.val.limit=1"]
+    trial = [*given, f"name=designs-{name}-speed", f"train.steps={TRIAL_STEPS}"]
+    trial += ["train.log_every=20", "data.val.limit=1"]
     options, log = train(base, trial)
     speeds = sorted(float(speed) for speed in SPEED.findall(log))
     steps = round(minutes * 60 * speeds[len(speeds) // 2] / (options.train.batch_size * options.train.accumulation))

@@ -92,14 +92,14 @@ def test_learned_weights_make_it_a_fifth_of_lpips(files):
 
 
 def test_learned_weights_that_are_not_there(files, tmp_path):
+    options = {"type": "features", "learned": True}
     with pytest.raises(UserError, match=r"learned: found true with the trunk squeezenet, expected false"):
-        options = {"type": "features", "trunk": "squeezenet", "file": str(files["squeezenet"]), "learned": True}
-        LOSSES.build(options, "losses.0")
+        LOSSES.build(options | {"trunk": "squeezenet", "file": str(files["squeezenet"])}, "losses.0")
     state = torch.load(files["vgg16_shift_tolerant"], weights_only=True)
     file = tmp_path / "bare.pth"
     torch.save({name: value for name, value in state.items() if "lin" not in name}, file)
     with pytest.raises(UserError, match=r"bare\.pth: does not hold vgg16_shift_tolerant with the published names"):
-        LOSSES.build({"type": "features", "trunk": "vgg16_shift_tolerant", "file": str(file), "learned": True}, "losses.0")
+        LOSSES.build(options | {"trunk": "vgg16_shift_tolerant", "file": str(file)}, "losses.0")
 
 
 @pytest.mark.parametrize("trunk", PLAIN)

@@ -67,7 +67,7 @@ class TrainOptions(Section):
     steps: PositiveInt = Field(description="optimiser steps in all")
     start_from: str | None = Field(
         None,
-        description="weights that a new run starts from, or the options file of a training that comes first; null: none",
+        description="weights that a new run starts from, or options of a training that comes first; null: none",
     )
     only: Annotated[list[str], Field(min_length=1)] | None = Field(
         None,

@@ -162,8 +162,8 @@ def _installed() -> str:
 class FeatureDistance:
     """Squared distance of x_0 to HR in unit features at several depths of a frozen network, mean over the depths.
 
-    That is LPIPS without its learned weights, or, `learned`, a depth's share of LPIPS: without them features that people
-    hardly see count as much as all others, and in flat places, where all are weak, grain pays.
+    That is LPIPS without its learned weights, or, `learned`, a depth's share of LPIPS. Without them features that
+    people hardly see count as much as all others, and in flat places, where all are weak, grain pays.
 
     Options:
         trunk: `vgg16`, `squeezenet` (1.1), or `vgg16_shift_tolerant`, VGG16 with blurred pooling from the package

@@ -130,7 +130,7 @@ class SmallUNet(UNet):
         folded = sum(width * fold**2 for width, fold in zip(texture_widths, self.folds, strict=True))
         self.texture = nn.Conv2d(folded, widths[0], 3, padding=1, bias=False)  # no texture: nothing is added
         self.up_blocks = nn.ModuleList(map(TimedBlocks, decoder_blocks, widths, [time_width] * len(decoder_blocks)))
-        self.head = nn.Conv2d(widths[0], 3 * (outputs - bool(noise_blocks)) * pixel, 3, padding=1)
+        self.head = nn.Conv2d(widths[0], 3 * (1 if noise_blocks else outputs) * pixel, 3, padding=1)
         self.noise = NoiseBranch(noise_blocks, widths[0], time_width) if noise_blocks else None
         # Training starts near "no residual, no noise", that is near bicubic.
         with torch.no_grad():
@@ -155,10 +155,10 @@ class SmallUNet(UNet):
             if number == 0:
                 x = x + self.texture_features(textures)
             x = self.up_blocks[number](x, time)
-        images = self.head(x)
-        if self.noise is not None:
-            images = torch.cat([images, self.noise(x, folded_noise, time)], dim=1)
-        return F.pixel_shuffle(images, QUARTER).chunk(self.outputs, dim=1)
+        images = F.pixel_shuffle(self.head(x), QUARTER)
+        if self.noise is None:
+            return images.chunk(self.outputs, dim=1)
+        return images, F.pixel_shuffle(self.noise(x, folded_noise, time), QUARTER)
 
     def texture_features(self, textures: Sequence[Tensor]) -> Tensor:
         """Textures (N, C, H / s, W / s) of all scales s -> what they add to the features at quarter size."""

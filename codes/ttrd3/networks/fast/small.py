@@ -93,10 +93,10 @@ class FastSmallUNet:
                 if level == 0 and textured is not None:
                     x = x.add_(textured)
                 x = up_blocks[level](x, number)
-            images = self.head(x.float())
-            if noise_branch is not None:
-                images = torch.cat([images, noise_branch(x, noise, number)], dim=1)
-            return F.pixel_shuffle(images, QUARTER).chunk(self.outputs, dim=1)
+            images = F.pixel_shuffle(self.head(x.float()), QUARTER)
+            if noise_branch is None:
+                return images.chunk(self.outputs, dim=1)
+            return images, F.pixel_shuffle(noise_branch(x, noise, number), QUARTER)
 
         return denoise
 
