@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ttrd3.engine.options import Options, load_options
+from ttrd3.engine.run_folder import RunFolder
 from ttrd3.files import write_text
 
 TRIAL_STEPS = 60
@@ -46,11 +47,11 @@ class Result:
         return f"| {' | '.join(figures)} | {psnr:+.3f} dB | {ssim:+.4f} |"
 
 
-def train(base: Path, overrides: list[str]) -> tuple[Options, str]:
-    """Train, or go on, in a process of its own; returns the options and the run's log."""
+def train(base: Path, overrides: list[str]) -> tuple[Options, RunFolder]:
+    """Train, or go on, in a process of its own; returns the options and what the run left."""
     subprocess.run([sys.executable, "-P", "-m", "ttrd3", "train", str(base), *overrides], check=True)
     options = load_options([str(base), *overrides])
-    return options, (Path(options.output) / options.name / "train.log").read_text()
+    return options, RunFolder(options)
 
 
 def compare(base: Path, common: list[str], design: str, minutes: float) -> Result:
@@ -59,11 +60,11 @@ def compare(base: Path, common: list[str], design: str, minutes: float) -> Resul
     given = [*common, *changes]
     trial = [*given, f"name=designs-{name}-speed", f"train.steps={TRIAL_STEPS}"]
     trial += ["train.log_every=20", "data.val.limit=1"]
-    options, log = train(base, trial)
-    speeds = sorted(float(speed) for speed in SPEED.findall(log))
+    options, folder = train(base, trial)
+    speeds = sorted(float(speed) for speed in SPEED.findall(folder.log.read_text()))
     steps = round(minutes * 60 * speeds[len(speeds) // 2] / (options.train.batch_size * options.train.accumulation))
-    options, log = train(base, [*given, f"name=designs-{name}", f"train.steps={steps}"])
-    results = json.loads(next((Path(options.output) / options.name / "validation").glob("*/results.json")).read_text())
+    _, folder = train(base, [*given, f"name=designs-{name}", f"train.steps={steps}"])
+    results, log = json.loads(folder.validations()[steps].read_text()), folder.log.read_text()
     speeds = [float(speed) for speed in SPEED.findall(log)]
     parameters = SIZE.search(log)
     return Result(

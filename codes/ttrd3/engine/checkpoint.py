@@ -144,8 +144,11 @@ def changed_options(stored: Stored, options: Options, sections: tuple[str, ...] 
         then = Options.model_validate(stored.options).model_dump(mode="json")
     except ValidationError:  # an option that no longer exists: it shows as a difference
         then = stored.options
-    if not sections:
-        sections = tuple(now)
+    return differences(then, now, sections or tuple(now))
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any], sections: tuple[str, ...]) -> list[Change]:
+    """(name, value in `then`, value in `now`) of each option of `sections` that differs between two dumps."""
     theirs, ours = (dict(config.flatten({s: data.get(s) for s in sections})) for data in (then, now))
     names = list(dict.fromkeys([*theirs, *ours]))
     return [(n, theirs.get(n), ours.get(n)) for n in names if theirs.get(n) != ours.get(n)]

@@ -71,8 +71,7 @@ class TrainOptions(Section):
     )
     only: Annotated[list[str], Field(min_length=1)] | None = Field(
         None,
-        description="parts of the model that learn, as [unet.noise_blocks, unet.noise_head], while all else stays as "
-        "it is; null: all",
+        description="parts of the model that learn, as [unet.noise], while all else stays as it is; null: all",
     )
     batch_size: PositiveInt = Field(2, description="images per pass, shared out among the processes")
     accumulation: PositiveInt = Field(1, description="passes per optimiser step")

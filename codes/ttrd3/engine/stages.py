@@ -1,8 +1,7 @@
 """Trainings that begin where another ends: `train.start_from` may name the other's options file."""
 
-from ttrd3 import config
 from ttrd3.engine.behaviour import BEHAVIOUR
-from ttrd3.engine.checkpoint import FREE, SECTIONS
+from ttrd3.engine.checkpoint import FREE, SECTIONS, differences
 from ttrd3.engine.options import Options, load_options
 from ttrd3.engine.run_folder import RunFolder
 from ttrd3.errors import ConfigError
@@ -35,13 +34,9 @@ def stages(options: Options) -> list[Options]:
 
 def _require_same_networks(file: str, before: Options, options: Options) -> None:
     """Told now, not when the first training has ended."""
-    theirs, ours = (
-        {name: value for section in SECTIONS for name, value in config.flatten({section: given.model_dump()[section]})}
-        for given in (before, options)
-    )
-    for name in dict.fromkeys([*theirs, *ours]):
-        if theirs.get(name) != ours.get(name) and name not in FREE | BEHAVIOUR:
+    for name, theirs, ours in differences(before.model_dump(), options.model_dump(), SECTIONS):
+        if name not in FREE | BEHAVIOUR:
             raise ConfigError(
-                f"{name}: found {ours.get(name)!r}, but {file}, whose weights train.start_from takes, has "
-                f"{theirs.get(name)!r}. Give both the same networks and process."
+                f"{name}: found {ours!r}, but {file}, whose weights train.start_from takes, has {theirs!r}. "
+                "Give both the same networks and process."
             )

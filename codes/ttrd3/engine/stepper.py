@@ -88,9 +88,10 @@ class Stepper:
         for number in turns(loss.weight for loss in self.losses):
             if number < self.options.train.steps:
                 total = self._weigh(self._predict(batch), number)[1]
-                if not total.requires_grad:
+                only = self.options.train.only
+                if only is not None and not total.requires_grad:
                     raise ConfigError(
-                        f"train.only: found {', '.join(self.options.train.only or [])}, which no loss that counts at "
+                        f"train.only: found {', '.join(only)}, which no loss that counts at "
                         f"step {number} depends on. Name other parts, or give a loss that looks at them."
                     )
                 total.backward()

@@ -105,8 +105,8 @@ def load_learned(name: TrunkName, file: str | None, device: torch.device) -> lis
             f"losses: features: learned: found true with the trunk {name}, expected false: the file of "
             "vgg16_shift_tolerant alone has weights that people's judgements taught"
         )
-    file = file or _installed()
-    state, widths = load_state(SHIFT_TOLERANT, file, "loss"), (64, 128, 256, 512, 512)
+    file, state = _shift_tolerant_file(file)
+    widths = (64, 128, 256, 512, 512)
     layers = nn.ModuleList(nn.Conv2d(width, 1, 1, bias=False) for width in widths)
     renamed = {f"{n}.weight": state.get(LINEAR.format(n), torch.empty(0)) for n in range(len(widths))}
     fill(layers, renamed, SHIFT_TOLERANT, file)
@@ -123,8 +123,7 @@ def _shift_tolerant(file: str | None, layers: int) -> nn.Sequential:
     features = _vgg16()[:layers]
     for number in POOLS:
         features[number] = Blur(features[number - 2].out_channels)
-    file = file or _installed()
-    state = load_state(SHIFT_TOLERANT, file, "loss")
+    file, state = _shift_tolerant_file(file)
     stored = iter(_convolutions(state))
     renamed = {}
     for number, layer in enumerate(features):
@@ -133,6 +132,12 @@ def _shift_tolerant(file: str | None, layers: int) -> nn.Sequential:
             renamed |= {f"{number}.{kind}": state.get(f"{key}.{kind}", torch.empty(0)) for kind in ("weight", "bias")}
     fill(features, renamed, SHIFT_TOLERANT, file)
     return features
+
+
+def _shift_tolerant_file(file: str | None) -> tuple[str, dict[str, Tensor]]:
+    """Where the weights are, `file` or in the installed package, and the file's content."""
+    file = file or _installed()
+    return file, load_state(SHIFT_TOLERANT, file, "loss")
 
 
 def _convolutions(state: dict[str, Tensor]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ttrd3.errors import ConfigError
 from ttrd3.networks.layers import TimeEmbedding
-from ttrd3.networks.unet import HEAD_GAIN, NOISE_GAIN
+from ttrd3.networks.unet import NOISE_GAIN, quiet
 from ttrd3.networks.variants import UNETS, UNet
 from ttrd3.registry import Count, PositiveInt
 
@@ -70,10 +70,7 @@ class NoiseBranch(nn.Module):
         channels = 3 * QUARTER**2
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.blocks = TimedBlocks(count, width, time_width)
-        self.head = nn.Conv2d(width, channels, 3, padding=1)
-        with torch.no_grad():
-            self.head.weight.mul_(HEAD_GAIN)
-            self.head.bias.zero_()
+        self.head = quiet(nn.Conv2d(width, channels, 3, padding=1))
 
     def forward(self, x: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         """(N, C, h, w), (N, 48, h, w), (N, time width) -> (N, 48, h, w)."""
@@ -130,19 +127,15 @@ class SmallUNet(UNet):
         folded = sum(width * fold**2 for width, fold in zip(texture_widths, self.folds, strict=True))
         self.texture = nn.Conv2d(folded, widths[0], 3, padding=1, bias=False)  # no texture: nothing is added
         self.up_blocks = nn.ModuleList(map(TimedBlocks, decoder_blocks, widths, [time_width] * len(decoder_blocks)))
-        self.head = nn.Conv2d(widths[0], 3 * (1 if noise_blocks else outputs) * pixel, 3, padding=1)
+        self.head = quiet(nn.Conv2d(widths[0], 3 * (1 if noise_blocks else outputs) * pixel, 3, padding=1))
         self.noise = NoiseBranch(noise_blocks, widths[0], time_width) if noise_blocks else None
-        # Training starts near "no residual, no noise", that is near bicubic.
-        with torch.no_grad():
-            self.head.weight.mul_(HEAD_GAIN)
-            self.head.bias.zero_()
 
     def forward(self, x_t: Tensor, x_in: Tensor, t: Tensor, textures: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """(N, 3, H, W) in [-1, 1] twice, (N,), textures (N, C, H / s, W / s) -> one or two (N, 3, H, W)."""
         time = self.time(t)
-        noisy = NOISE_GAIN * (x_t - x_in)  # what x_t adds to x_in; the difference is taken in the images' precision
-        folded_noise = fold(noisy, QUARTER)
-        x = self.first(torch.cat([folded_noise, fold(x_in, QUARTER)], dim=1))
+        # What x_t adds to x_in; the difference is taken in the images' precision.
+        noise = fold(NOISE_GAIN * (x_t - x_in), QUARTER)
+        x = self.first(torch.cat([noise, fold(x_in, QUARTER)], dim=1))
         skips = []
         for blocks, down in zip(self.down_blocks[:-1], self.downs, strict=True):
             x = blocks(x, time)
@@ -158,7 +151,7 @@ class SmallUNet(UNet):
         images = F.pixel_shuffle(self.head(x), QUARTER)
         if self.noise is None:
             return images.chunk(self.outputs, dim=1)
-        return images, F.pixel_shuffle(self.noise(x, folded_noise, time), QUARTER)
+        return images, F.pixel_shuffle(self.noise(x, noise, time), QUARTER)
 
     def texture_features(self, textures: Sequence[Tensor]) -> Tensor:
         """Textures (N, C, H / s, W / s) of all scales s -> what they add to the features at quarter size."""

@@ -25,6 +25,14 @@ NOISE_GAIN = 10.0
 HEAD_GAIN = 0.1
 
 
+def quiet(head: nn.Conv2d) -> nn.Conv2d:
+    """Make training start near "no residual, no noise", that is near bicubic, instead of from a random picture."""
+    with torch.no_grad():
+        head.weight.mul_(HEAD_GAIN)
+        head.bias.zero_()
+    return head
+
+
 def level_widths(width: int, multipliers: Sequence[int]) -> list[int]:
     """Channels of each level, full resolution first.
 
@@ -162,11 +170,7 @@ class Decoder(nn.Module):
                 DecoderLevel(width, widths[number - 1] if number else None, texture_width, time_width, guided)
             )
         self.final = ResnetBlock(2 * widths[0], widths[0], time_width)
-        self.head = nn.Conv2d(widths[0], channels, 1)
-        # Training starts near "no residual, no noise", that is near bicubic, instead of from a random picture.
-        with torch.no_grad():
-            self.head.weight.mul_(HEAD_GAIN)
-            self.head.bias.zero_()
+        self.head = quiet(nn.Conv2d(widths[0], channels, 1))
 
     def forward(self, x: Tensor, skips: list[Tensor], textures: Sequence[Tensor], time: Tensor) -> Tensor:
         """Deepest features, skips of the Encoder, textures [full, half, quarter] -> (N, channels, H, W)."""
