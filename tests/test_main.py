@@ -217,3 +217,15 @@ def test_ctrl_c_is_one_line_and_code_130():
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert process.stderr.read() == "\nttrd3: interrupted\n"
+
+
+def test_ctrl_c_within_a_text_that_is_executed_is_code_130_too(tmp_path):
+    # Python would otherwise kill itself with SIGINT after all: dataclasses and namedtuples execute texts
+    (tmp_path / "yaml.py").write_text("exec('raise KeyboardInterrupt')")
+    process = subprocess.run(
+        [sys.executable, "-m", "ttrd3", "config", "any.yml"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(CODES)])},
+        capture_output=True,
+        text=True,
+    )
+    assert (process.returncode, process.stderr) == (130, "\nttrd3: interrupted\n")
