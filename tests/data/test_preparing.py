@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -95,6 +96,10 @@ def spoiled(tmp_path):
     cut = tmp_path / "raw/forest/cut.png"
     save(cut, picture(3))
     cut.write_bytes(cut.read_bytes()[:-1000])
+    tall = bytearray(save(tmp_path / "raw/forest/tall.png", picture(4)).read_bytes())
+    tall[20:24] = (900).to_bytes(4, "big")  # rows, and the checksum of the header
+    tall[29:33] = zlib.crc32(tall[12:29]).to_bytes(4, "big")
+    (tmp_path / "raw/forest/tall.png").write_bytes(tall)
 
 
 def test_bad_images_seen_in_the_headers_stop_it_before_anything_is_written(tmp_path):
@@ -109,7 +114,10 @@ def test_bad_images_seen_when_decoded_are_all_told_and_no_manifest_is_written(tm
     spoiled(tmp_path)
     for name in ("small.png", "empty.png", "text.jpg"):
         (tmp_path / "raw/forest" / name).unlink()
-    refused(tmp_path, "3 with problems", "grey.png: found grey", "deep.png: found 16-bit RGB", "cut.png: truncated")
+    refused(
+        tmp_path, "4 with problems", "grey.png: found grey", "deep.png: found 16-bit RGB", "cut.png: truncated",
+        "tall.png: its header promises more rows",
+    )  # fmt: skip
     assert not (tmp_path / "out/manifest.json").exists()
     with pytest.raises(DataError, match="has not finished"):
         find_tiles(tmp_path / "out", "train")
@@ -120,7 +128,7 @@ def test_skip_bad_lists_what_it_leaves_out(tmp_path):
     spoiled(tmp_path)
     (tmp_path / "raw/forest/readme.txt").write_text("")
     manifest = run(tmp_path, skip_bad=True)
-    names = ["cut", "deep", "empty", "grey", "small", "text"]
+    names = ["cut", "deep", "empty", "grey", "small", "tall", "text"]
     assert [name.split("/")[1].split(".")[0] for name in manifest["left_out"]] == names
     assert manifest["left_out"]["forest/grey.png"].startswith("forest/grey.png: found grey")
     assert manifest["not_images"] == ["forest/readme.txt"]

@@ -9,10 +9,10 @@ from PIL import Image, UnidentifiedImageError
 
 from ttrd3 import __version__
 from ttrd3.data.images import read_rgb
+from ttrd3.data.whole import require_whole
 from ttrd3.errors import DataError
 from ttrd3.files import replacing
 from ttrd3.inference.ranges import as_bytes
-from ttrd3.inference.whole import require_whole
 
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 

@@ -32,7 +32,7 @@ def require_whole(path: Path) -> None:
     if (start == _PNG and _png_ends_early(path)) or (start.startswith(_JPEG) and _jpeg_ends_early(path)):
         raise DataError(
             f"{path}: its header promises more rows than the file holds; it is damaged, or its header was altered. "
-            "Fetch it again, or leave it out."
+            "Fetch it again, or leave it out (`ttrd3 prepare --skip-bad`)."
         )
 
 

@@ -6,11 +6,11 @@ import zlib
 
 import numpy as np
 import pytest
-from data.builders import picture, save, write_png16
+from builders import picture, save, write_png16
 from PIL import Image
 
+from ttrd3.data.whole import png_bytes, require_whole
 from ttrd3.errors import DataError
-from ttrd3.inference.whole import png_bytes, require_whole
 
 
 @pytest.mark.parametrize(
