@@ -205,6 +205,6 @@ if __name__ == "__main__":
     exit_code = main()
     if exit_code == 130:
         # Where the interruption came within exec() of a text, which dataclasses and namedtuples use while modules are
-        # imported, Python remembers it although it was handled, and kills itself with SIGINT instead of giving our code.
+        # imported, Python remembers it although it was handled, and kills itself with SIGINT instead of giving 130.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     sys.exit(exit_code)
