@@ -1,8 +1,10 @@
-"""Ctrl-C and SIGTERM finish the step at hand; a second one ends at once."""
+"""Ctrl-C and SIGTERM finish the step at hand, a second one ends at once; a worker's death waits for the step too."""
 
+import contextlib
 import logging
 import signal
 import time
+from collections.abc import Iterator
 from types import FrameType
 
 logger = logging.getLogger(__name__)
@@ -41,3 +43,23 @@ class Interrupts:
             if not self.quiet:
                 name = signal.Signals(number).name
                 logger.warning("%s: finishing this step, then saving; once more ends at once", name)
+
+
+@contextlib.contextmanager
+def worker_deaths_wait() -> Iterator[None]:
+    """Raise at the block's end what torch's DataLoader, told of a dead worker by SIGCHLD, would raise somewhere in it.
+
+    So weights, averages and the count of steps belong together when the training ends, and can be saved.
+    """
+    former = signal.getsignal(signal.SIGCHLD)
+    if not callable(former):  # no workers
+        yield
+        return
+    came = []
+    signal.signal(signal.SIGCHLD, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, former)
+    if came:
+        former(came[0], None)

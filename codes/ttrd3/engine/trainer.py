@@ -10,7 +10,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ttrd3.engine import build, checkpoint, resume
 from ttrd3.engine.best import Best
 from ttrd3.engine.distributed import ALONE, PeerError, World
-from ttrd3.engine.interrupts import Interrupts
+from ttrd3.engine.interrupts import Interrupts, worker_deaths_wait
 from ttrd3.engine.loading import Batch, DeviceBatches, TrainingSamples, batches, to_device, training_loader
 from ttrd3.engine.logs import RunLog
 from ttrd3.engine.options import Options
@@ -122,8 +122,9 @@ class Trainer:
                 passes = self._next_passes(stream, interrupts)
                 if passes is None:
                     break
-                outcome = self.stepper.step(self.step, passes)
-                self.step += 1
+                with worker_deaths_wait():
+                    outcome = self.stepper.step(self.step, passes)
+                    self.step += 1
                 self._count(outcome, passes)
                 log.add(self.step, outcome.values if outcome.updated else {}, stream.waited)
                 stream.waited = 0.0
