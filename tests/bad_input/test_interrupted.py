@@ -1,6 +1,7 @@
 """Ctrl-C in the middle of a validation, and a worker process that is killed (preparation and training: their tests)."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,4 +63,8 @@ def test_a_killed_worker(tiny_words, tmp_path):
     assert "Traceback" not in err
     assert not list(tmp_path.rglob("*.partial"))
     (saved,) = (folder / "checkpoints").glob("step-*.safetensors")  # the steps done are not lost
-    assert f"step {int(saved.stem.removeprefix('step-'))} of" in (folder / "train.log").read_text().splitlines()[-1]
+    logged = re.findall(r"step (\d+) of", (folder / "train.log").read_text())
+    assert int(saved.stem.removeprefix("step-")) - int(logged[-1]) in (
+        0,
+        1,
+    )  # the last may not be logged
