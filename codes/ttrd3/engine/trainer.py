@@ -106,9 +106,8 @@ class Trainer:
         train = self.options.train
         pin = self.device.type == "cuda"
         first = self.step * train.accumulation
-        stream = DeviceBatches(
-            training_loader(self.samples, train.batch_size, first, train.workers, pin, self.world), self.device
-        )
+        loader = training_loader(self.samples, train.batch_size, first, train.workers, pin, self.world)
+        stream = DeviceBatches(loader, self.device)
         images = train.batch_size * train.accumulation
         log = RunLog(
             self.folder.tensorboard, train.log_every, images, self.step, train.steps, self.device, self.world.main
