@@ -1,5 +1,6 @@
-"""Numbers and options that several test files share."""
+"""Numbers, options and settings of processes that several test files share."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +46,8 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     """|found - expected| / |expected| in the Euclidean norm."""
     assert found.shape == expected.shape
     return float((found.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-30))
+
+
+def listen_to_ctrl_c() -> None:
+    """For `preexec_fn`: what runs the tests may ignore Ctrl-C, as background jobs do, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from helpers import listen_to_ctrl_c
 
 from ttrd3 import __version__
 from ttrd3.__main__ import COMMANDS, command_module, main
@@ -25,7 +26,7 @@ def python(code: str, **kwargs) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # pytest-xdist's workers ignore it
+        preexec_fn=listen_to_ctrl_c,
         **kwargs,
     )
 

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers import listen_to_ctrl_c
 
 ROOT = Path(__file__).resolve().parents[1]
 SHELL_FILES = [ROOT / "train.sh", ROOT / "val.sh", *sorted((ROOT / "scripts").glob("*.sh"))]
@@ -28,11 +29,6 @@ def clean(**variables: str) -> dict[str, str]:
     """The environment without what points at a Python, and without a package index."""
     kept = {"HOME", "TMPDIR", "LANG"}
     return {name: text for name, text in os.environ.items() if name in kept} | {"PIP_NO_INDEX": "1"} | variables
-
-
-def listen_to_ctrl_c() -> None:
-    """pytest-xdist's workers ignore it and a shell that starts with it ignored cannot change that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def make_wheel(folder: Path, version: str) -> None:

@@ -1,12 +1,10 @@
 """Inputs, references and outputs that `ttrd3 upscale` cannot use: one message each, the others are done."""
 
-import zlib
-
 import numpy as np
 import pytest
 import rasterio
 from bad_input.test_bad_output import mount, mounted  # noqa: F401 - a fixture
-from data.builders import picture, save, write_png16
+from data.builders import claim_rows, picture, save, write_png16
 from PIL import Image
 
 from ttrd3.__main__ import main
@@ -55,12 +53,8 @@ def bomb(path):
 
 
 def claims_more_rows(path):
-    """A PNG of 64 rows whose header says 9000, checksum and all."""
-    save(path, picture(0, 64, 64))
-    content = bytearray(path.read_bytes())
-    content[20:24] = (9000).to_bytes(4, "big")
-    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
-    path.write_bytes(content)
+    """A PNG of 64 rows whose header says 9000."""
+    claim_rows(save(path, picture(0, 64, 64)), 9000)
 
 
 def one_block(side: int, bands: int, **profile):

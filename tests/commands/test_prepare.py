@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.rasters import write_raster
+from helpers import listen_to_ctrl_c
 from PIL import Image
 
 from ttrd3.__main__ import main
@@ -41,8 +42,7 @@ def start(raw: Path, out: Path) -> subprocess.Popen:
     # A session of its own, so that a signal reaches it and its workers as Ctrl-C in a terminal does, and not the tests.
     return subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        # What runs the tests may ignore Ctrl-C, as a shell's background jobs do, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=listen_to_ctrl_c,
     )  # fmt: skip
 
 

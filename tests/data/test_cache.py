@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import SAMPLE, authors_folder, paired_folder, picture, prepared, save, tree
+from helpers import listen_to_ctrl_c
 
 from ttrd3.data.cache import Place, open_cache
 from ttrd3.data.images import read_rgb
@@ -230,7 +231,7 @@ def start(tmp_path: Path, *before: str) -> subprocess.Popen:
         [*before, sys.executable, "-c", SCRIPT, str(tmp_path / "data"), str(tmp_path / "cache")],
         env=os.environ | {"PYTHONPATH": str(ROOT / "codes")},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=listen_to_ctrl_c,
     )  # fmt: skip
 
 

@@ -1,11 +1,10 @@
 import json
 import os
 import shutil
-import zlib
 
 import numpy as np
 import pytest
-from builders import SAMPLE, SHARES, class_folders, picture, save, tree, write_png16
+from builders import SAMPLE, SHARES, claim_rows, class_folders, picture, save, tree, write_png16
 
 from ttrd3.data.degrade import lr_from_hr
 from ttrd3.data.hashes import exact_hash
@@ -96,10 +95,7 @@ def spoiled(tmp_path):
     cut = tmp_path / "raw/forest/cut.png"
     save(cut, picture(3))
     cut.write_bytes(cut.read_bytes()[:-1000])
-    tall = bytearray(save(tmp_path / "raw/forest/tall.png", picture(4)).read_bytes())
-    tall[20:24] = (900).to_bytes(4, "big")  # rows, and the checksum of the header
-    tall[29:33] = zlib.crc32(tall[12:29]).to_bytes(4, "big")
-    (tmp_path / "raw/forest/tall.png").write_bytes(tall)
+    claim_rows(save(tmp_path / "raw/forest/tall.png", picture(4)), 900)
 
 
 def test_bad_images_seen_in_the_headers_stop_it_before_anything_is_written(tmp_path):

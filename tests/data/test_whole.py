@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from builders import picture, save, write_png16
+from builders import claim_rows, picture, save, write_png16
 from PIL import Image
 
 from ttrd3.data.whole import png_bytes, require_whole
@@ -57,10 +57,7 @@ def test_whole_files(tmp_path):
 
 @pytest.mark.parametrize("rows", [71, 900])
 def test_files_that_promise_more(tmp_path, rows):
-    png = bytearray(save(tmp_path / "a.png", picture(0, 70, 50)).read_bytes())
-    png[20:24] = rows.to_bytes(4, "big")
-    png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
-    (tmp_path / "a.png").write_bytes(png)
+    claim_rows(save(tmp_path / "a.png", picture(0, 70, 50)), rows)
     jpeg = bytearray(save(tmp_path / "a.jpg", picture(0, 64, 64)).read_bytes())
     at = jpeg.index(b"\xff\xc0")
     jpeg[at + 5 : at + 7] = rows.to_bytes(2, "big")

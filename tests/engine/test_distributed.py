@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 from engine.processes import finish, start_together, train, words
-from helpers import SMALL, relative_error
+from helpers import SMALL, listen_to_ctrl_c, relative_error
 from metrics.weights import save_features
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -111,7 +111,7 @@ def command(tmp_path, *settings, module=("ttrd3",)):
         [sys.executable, "-m", *module, *words(tmp_path, *settings)], text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT / "codes"), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=listen_to_ctrl_c,
     )  # fmt: skip
 
 

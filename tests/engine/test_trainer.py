@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 import yaml
-from helpers import TINY, relative_error
+from helpers import TINY, listen_to_ctrl_c, relative_error
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -245,8 +245,7 @@ def start(tmp_path, *settings):
         [sys.executable, "-m", "ttrd3", "train", *words],
         env=os.environ | {"PYTHONPATH": str(ROOT / "codes"), "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-        # Test runners may ignore Ctrl-C in their workers, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=listen_to_ctrl_c,
     )  # fmt: skip
 
 

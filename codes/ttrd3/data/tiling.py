@@ -18,7 +18,7 @@ from ttrd3.data.nodata import filled, is_measurable, untouched
 from ttrd3.data.radiometry import Radiometry
 from ttrd3.data.rasters import Box, read_bands
 from ttrd3.data.sources import Source
-from ttrd3.data.whole import require_whole
+from ttrd3.data.whole import read_whole_rgb
 from ttrd3.errors import DataError
 
 Window = tuple[np.ndarray | None, np.ndarray | None]
@@ -156,8 +156,7 @@ def _windows(
 ) -> Generator[Window, None, None]:
     """The windows of an image in turn, uint8 (H, W, 3), and where they have data, (H, W); None for everywhere."""
     if radiometry is None:
-        image = read_rgb(path, convert=convert)
-        require_whole(path)
+        image = read_whole_rgb(path, convert=convert)
         for left, top, right, bottom in boxes:
             yield image[top:bottom, left:right], None
         return

@@ -7,10 +7,12 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
+from ttrd3.data.images import read_rgb
 from ttrd3.errors import DataError
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
@@ -19,6 +21,20 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG's colour type
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _AT_ONCE = 2**20  # bytes
 _ROWS = 256
+
+
+def read_whole_rgb(path: Path, *, convert: bool = False) -> np.ndarray:
+    """`read_rgb` of a file that users bring, whose header may promise more rows than there are.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        DataError: What `read_rgb` and `require_whole` refuse; names the file.
+    """
+    pixels = read_rgb(path, convert=convert)
+    require_whole(path)
+    return pixels
 
 
 def require_whole(path: Path) -> None:

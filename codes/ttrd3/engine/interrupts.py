@@ -49,7 +49,7 @@ class Interrupts:
 def worker_deaths_wait() -> Iterator[None]:
     """Raise at the block's end what torch's DataLoader, told of a dead worker by SIGCHLD, would raise somewhere in it.
 
-    So weights, averages and the count of steps belong together when the training ends, and can be saved.
+    So weights, averages, the count of steps and the log belong together when the training ends, and can be saved.
     """
     former = signal.getsignal(signal.SIGCHLD)
     if not callable(former):  # no workers

@@ -124,8 +124,8 @@ class Trainer:
                 with worker_deaths_wait():
                     outcome = self.stepper.step(self.step, passes)
                     self.step += 1
-                self._count(outcome, passes)
-                log.add(self.step, outcome.values if outcome.updated else {}, stream.waited)
+                    self._count(outcome, passes)
+                    log.add(self.step, outcome.values if outcome.updated else {}, stream.waited)
                 stream.waited = 0.0
                 started = time.perf_counter()
                 if self._is_due() or self.step % train.checkpoint_every == 0:

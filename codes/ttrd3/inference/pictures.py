@@ -8,8 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ttrd3 import __version__
-from ttrd3.data.images import read_rgb
-from ttrd3.data.whole import require_whole
+from ttrd3.data.whole import read_whole_rgb
 from ttrd3.errors import DataError
 from ttrd3.files import replacing
 from ttrd3.inference.ranges import as_bytes
@@ -54,9 +53,7 @@ def open_picture(path: Path) -> ArrayScene:
     Raises:
         DataError: It cannot be used; says why.
     """
-    pixels = read_rgb(path, convert=True)
-    require_whole(path)
-    return ArrayScene(pixels, file_identity(path))
+    return ArrayScene(read_whole_rgb(path, convert=True), file_identity(path))
 
 
 def file_identity(path: Path) -> str:

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from ttrd3.data.degrade import up_from_lr
 from ttrd3.data.folders import Match, match_folders, match_masks
-from ttrd3.data.images import read_mask, read_rgb
-from ttrd3.data.whole import require_whole
+from ttrd3.data.images import read_mask
+from ttrd3.data.whole import read_whole_rgb
 from ttrd3.errors import DataError
 from ttrd3.metrics import METRICS, Measuring
 from ttrd3.metrics.base import Described
@@ -66,9 +66,7 @@ def evaluate(
     masked = {} if masks is None else match_masks(masks, matches, subset=subset)
     agreement = []
     for match in tqdm(matches, desc="evaluating", unit="image", disable=not sys.stderr.isatty()):
-        images = {role: read_rgb(path, convert=True) for role, path in match.paths.items()}
-        for path in match.paths.values():
-            require_whole(path)
+        images = {role: read_whole_rgb(path, convert=True) for role, path in match.paths.items()}
         hr, lr = images.pop("hr"), images.pop("lr", None)
         if lr is not None:
             agreement.append(decibels(lr, reduced(hr, scale)))
