@@ -4,18 +4,26 @@ import signal
 import pytest
 
 from ttrd3.engine.interrupts import worker_deaths_wait
+from ttrd3.engine.trainer import Trainer
+
+dead = []
 
 
-def child_dies() -> None:
+def worker_dies() -> None:
+    dead.append(1)
     os.kill(os.getpid(), signal.SIGCHLD)
 
 
 @pytest.fixture
 def happened():
-    """What happens in turn; SIGCHLD is handled as torch's DataLoader does."""
+    """What happens in turn; SIGCHLD is handled as torch's DataLoader does, which is told of other children, too."""
     happened = []
+    dead.clear()
 
     def told(number, _frame):
+        if not dead:
+            return
+        dead.clear()
         happened.append("told")
         raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
 
@@ -27,7 +35,7 @@ def happened():
 def test_what_a_dead_worker_raises_comes_after_the_block(happened):
     def step(error: Exception | None = None) -> None:
         with worker_deaths_wait():
-            child_dies()
+            worker_dies()
             happened.append("done")
             if error:
                 raise error
@@ -39,12 +47,37 @@ def test_what_a_dead_worker_raises_comes_after_the_block(happened):
         step(KeyError())
     assert happened == ["done", "told", "done"]
     with pytest.raises(RuntimeError, match="worker"):  # the handler is back
-        child_dies()
+        worker_dies()
+
+
+def test_what_a_dead_worker_raises_never_keeps_the_steps_done_from_being_saved(happened, tiny, monkeypatch):
+    """Its connection is reset first; news of its death comes while that error is on its way, and saves the steps."""
+    trainer = Trainer(tiny("train.checkpoint_every=1000"))
+    next_passes = trainer._next_passes
+    monkeypatch.setattr(
+        trainer, "_next_passes", lambda *arguments: next_passes(*arguments) if trainer.step < 2 else reset()
+    )
+    state = trainer.stepper.ema.model.state_dict
+
+    def state_with_news():
+        if trainer.step == 2 and not happened:  # once
+            worker_dies()
+        return state()
+
+    monkeypatch.setattr(trainer.stepper.ema.model, "state_dict", state_with_news)
+    with pytest.raises(RuntimeError, match="worker"):
+        trainer.run()
+    assert happened == ["told"]
+    assert [path.name for path in trainer.folder.checkpoints()] == ["step-00000002.safetensors"]
+
+
+def reset() -> None:
+    raise ConnectionResetError
 
 
 def test_nothing_is_changed_without_workers(happened):
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with worker_deaths_wait():
-        child_dies()
+        worker_dies()
         assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
     assert happened == []

@@ -9,7 +9,6 @@ from metrics.weights import save_features
 from torchvision import models
 
 from ttrd3.losses import LOSSES
-from ttrd3.losses.adversarial import FIRST
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ class Saying(torch.nn.Module):
         super().__init__()
         self.said = list(said)
 
-    def forward(self, features):
+    def forward(self, features, truth):
         return [torch.tensor(values).view(-1, 1, 1, 1) for values in self.said.pop(0)]
 
 
@@ -43,11 +42,11 @@ def test_hinge_by_hand(loss):
     assert loss.critic_loss(step()) == pytest.approx((fake[0] + real[0] + fake[1] + real[1]) / 2)
 
 
-def test_critics_look_at_all_depths_but_the_first(loss):
+def test_critics_look_at_all_depths(loss):
     s = step()
     features = s.features(loss.trunk, "x0")
-    assert len(loss.critic) == len(features) - FIRST
-    for said, feature in zip(loss.critic(features[FIRST:]), features[FIRST:], strict=True):
+    assert len(loss.critic) == len(features)
+    for said, feature in zip(loss.critic(features, features), features, strict=True):
         assert said.shape == (2, 1, *(-(-side // 2) for side in feature.shape[2:]))
         assert said.dtype == torch.float32
 
@@ -92,3 +91,30 @@ def test_the_same_seed_gives_the_same_critics(file):
         loss = LOSSES.build({"type": "adversarial", "trunk": "squeezenet", "file": str(file)}, "losses.0")
         states.append(loss.critic.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_what_critics_see_is_about_1_whatever_the_networks_scale(loss):
+    loss.critic.eval()  # in training each look improves the spectral norm's estimate
+    features = [torch.randn(2, critic[0].in_channels, 8, 8) for critic in loss.critic]
+    strong = [40 * feature for feature in features]
+    for said, same in zip(loss.critic(features, features), loss.critic(strong, strong), strict=True):
+        torch.testing.assert_close(said, same)
+    weak = loss.critic([feature / 2 for feature in features], features)  # but how strong they are beside HR's counts
+    assert all((a - b).abs().max() > 1e-3 for a, b in zip(weak, loss.critic(features, features), strict=True))
+
+
+def test_critics_learn_to_see_a_grid_of_single_pixels(loss):
+    """As a fold of 4 x 4 pixels into channels may leave it; depths beyond the first blur it away."""
+    torch.manual_seed(5)
+    real = torch.randn(4, 3, 32, 32) * 0.05
+    grid = torch.zeros(32, 32)
+    grid[::4, ::4] = 0.2
+    values = []
+    for _ in range(40):
+        value = loss.critic_loss(replace(step(), x0=real + grid, x0_target=real))
+        value.backward()
+        loss.adam.step()
+        loss.adam.zero_grad()
+        values.append(value.item())
+    assert values[0] > 1.5
+    assert values[-1] < 1.0

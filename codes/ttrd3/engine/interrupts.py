@@ -4,7 +4,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 logger = logging.getLogger(__name__)
@@ -63,3 +63,20 @@ def worker_deaths_wait() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, former)
     if came:
         former(came[0], None)
+
+
+@contextlib.contextmanager
+def before_errors(save: Callable[[], None]) -> Iterator[None]:
+    """Call `save` before an error leaves the block; what it has saved already it need not save again.
+
+    It is called twice: a dead worker may show by its lost connection first, and the news of its death, which comes
+    once, then cuts the saving short.
+    """
+    try:
+        yield
+    except Exception:
+        try:
+            save()
+        finally:
+            save()
+        raise

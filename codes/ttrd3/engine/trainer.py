@@ -10,7 +10,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ttrd3.engine import build, checkpoint, resume
 from ttrd3.engine.best import Best
 from ttrd3.engine.distributed import ALONE, PeerError, World
-from ttrd3.engine.interrupts import Interrupts, worker_deaths_wait
+from ttrd3.engine.interrupts import Interrupts, before_errors, worker_deaths_wait
 from ttrd3.engine.loading import Batch, DeviceBatches, TrainingSamples, batches, to_device, training_loader
 from ttrd3.engine.logs import RunLog
 from ttrd3.engine.options import Options
@@ -113,7 +113,7 @@ class Trainer:
             self.folder.tensorboard, train.log_every, images, self.step, train.steps, self.device, self.world.main
         )
         found = None
-        with log, logging_redirect_tqdm([logging.getLogger("ttrd3")]), self._saving_before_errors():
+        with log, logging_redirect_tqdm([logging.getLogger("ttrd3")]), before_errors(self._save_rest):
             self._keep_best()
             if self._is_due() and not self._is_validated():  # the run was stopped between this step and its validation
                 found = self._validated(interrupts, log)
@@ -186,16 +186,11 @@ class Trainer:
             f"(train.precision is {self.options.train.precision}); then go on with --accept-changes."
         )
 
-    @contextlib.contextmanager
-    def _saving_before_errors(self):
-        """What stops the training in the block first lets it save the steps done since the newest checkpoint."""
-        try:
-            yield
-        except Exception:
-            if self.stepper.whole and self.saved_step < self.step:
-                with contextlib.suppress(UserError):  # the first error is the one to tell
-                    self._save()
-            raise
+    def _save_rest(self) -> None:
+        """Save the steps done since the newest checkpoint."""
+        if self.stepper.whole and self.saved_step < self.step:
+            with contextlib.suppress(UserError):  # the first error is the one to tell
+                self._save()
 
     def _rehearse(self) -> None:
         """One forward and backward pass and one sampling step, so that what cannot work fails before step 0."""

@@ -12,14 +12,14 @@ from ttrd3.losses.base import LOSSES, Step, Weight
 from ttrd3.losses.features import TrunkName, load_tapped
 from ttrd3.registry import PositiveInt
 
-FIRST = 1  # the depth that critics begin with; one at full size would cost as much as all others together
 PROBE = 32  # side of an image that tells how many channels each depth of a trunk has
 
 
 class Critics(nn.ModuleList):
     """One critic a depth: conv1x1, conv3x3 of stride 2, conv3x3 to one channel, leaky ReLU between.
 
-    All but the last have spectral norm.
+    All but the last have spectral norm. They begin at full size: only there a grid of the pixels that the UNet unfolds
+    from its own is told from texture. And they see how strong features are: that is most of what full size says.
     """
 
     def __init__(self, widths: list[int], width: int):
@@ -34,11 +34,15 @@ class Critics(nn.ModuleList):
             for there in widths
         )
 
-    def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Unit features (N, C, h, w) of each depth -> how real each place looks, (N, 1, h / 2, w / 2)."""
-        # A unit vector of C channels has values of about C^-1/2: brought to about 1.
-        scaled = [feature.float() * feature.shape[1] ** 0.5 for feature in features]
-        return [critic(x) for critic, x in zip(self, scaled, strict=True)]
+    def forward(self, features: list[Tensor], truth: list[Tensor]) -> list[Tensor]:
+        """How real each place looks, (N, 1, h / 2, w / 2) for each depth.
+
+        Args:
+            features: (N, C, h, w) of each depth.
+            truth: Those of HR, which bring them to about 1: networks differ in what is strong, 17 in VGG16 and 0.1.
+        """
+        scales = (depth.float().square().mean().clamp_min(1e-8).rsqrt() for depth in truth)
+        return [critic(x.float() * scale) for critic, x, scale in zip(self, features, scales, strict=True)]
 
 
 @LOSSES.register("adversarial")
@@ -67,20 +71,21 @@ class Adversarial:
         self.name = "adversarial"
         self.trunk = load_tapped(trunk, file, torch.device(device))
         with torch.no_grad():
-            widths = [f.shape[1] for f in self.trunk(torch.zeros(1, 3, PROBE, PROBE, device=device))[FIRST:]]
+            widths = [f.shape[1] for f in self.trunk(torch.zeros(1, 3, PROBE, PROBE, device=device))]
         self.critic: nn.Module = Critics(widths, width).to(device)
         self.adam = torch.optim.Adam(self.critic.parameters(), learning_rate, (0.5, 0.99), fused=True)
 
     def __call__(self, step: Step) -> Tensor:
         """The networks' term, a scalar: how unreal x_0 looks."""
         self.critic.requires_grad_(False)  # this gradient is for the networks alone
-        said = self.critic(step.features(self.trunk, "x0")[FIRST:])
+        said = self.critic(step.features(self.trunk, "x0"), step.features(self.trunk, "x0_target"))
         return -torch.stack([real.mean() for real in said]).mean()
 
     def critic_loss(self, step: Step) -> Tensor:
         """The critics' term, a scalar: hinge of x_0 above -1 and of HR below 1."""
         self.critic.requires_grad_(True)
-        fake = self.critic([f.detach() for f in step.features(self.trunk, "x0")[FIRST:]])
-        real = self.critic(step.features(self.trunk, "x0_target")[FIRST:])
+        truth = step.features(self.trunk, "x0_target")
+        fake = self.critic([f.detach() for f in step.features(self.trunk, "x0")], truth)
+        real = self.critic(truth, truth)
         terms = [F.relu(1 + a).mean() + F.relu(1 - b).mean() for a, b in zip(fake, real, strict=True)]
         return torch.stack(terms).mean()

@@ -58,7 +58,7 @@ class TappedTrunk(nn.Module):
         self.trunk.features.to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) in [0, 1] -> features (N, C, h, w) of each tap, of unit length at each place.
+        """(N, 3, H, W) in [0, 1] -> features (N, C, h, w) of each tap, none of them negative.
 
         Raises:
             DataError: Images that are too small for the deepest of them.
@@ -74,7 +74,7 @@ class TappedTrunk(nn.Module):
             for number, layer in enumerate(self.trunk.features):
                 x = layer(x)
                 if number in self.taps:
-                    features.append(x * (x.square().sum(1, keepdim=True) + 1e-8).rsqrt())
+                    features.append(x)
         return features
 
 
@@ -111,6 +111,11 @@ def load_learned(name: TrunkName, file: str | None, device: torch.device) -> lis
     renamed = {f"{n}.weight": state.get(LINEAR.format(n), torch.empty(0)) for n in range(len(widths))}
     fill(layers, renamed, SHIFT_TOLERANT, file)
     return [layer.weight[0].to(device) for layer in layers]
+
+
+def _unit(feature: Tensor) -> Tensor:
+    """(N, C, h, w) -> the same of unit length at each place."""
+    return feature * (feature.square().sum(1, keepdim=True) + 1e-8).rsqrt()
 
 
 def _vgg16() -> nn.Sequential:
@@ -195,7 +200,7 @@ class FeatureDistance:
     def __call__(self, step: Step) -> Tensor:
         """The unweighted term, a scalar."""
         pairs = zip(step.features(self.trunk, "x0"), step.features(self.trunk, "x0_target"), strict=True)
-        squares = [(a - b).float().square() for a, b in pairs]
+        squares = [(_unit(a) - _unit(b)).float().square() for a, b in pairs]
         if self.learned is not None:
             squares = [square * weights for square, weights in zip(squares, self.learned, strict=True)]
         return torch.stack([square.sum(1).mean() for square in squares]).mean()
