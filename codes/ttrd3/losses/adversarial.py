@@ -39,7 +39,8 @@ class Critics(nn.ModuleList):
 
         Args:
             features: (N, C, h, w) of each depth.
-            truth: Those of HR, which bring them to about 1: networks differ in what is strong, 17 in VGG16 and 0.1.
+            truth: Those of HR in the same pass. Their root mean square brings each depth to about 1 (in VGG16 it is
+                0.1 to 17); accumulated passes and processes each have their own, as in batch normalisation.
         """
         scales = (depth.float().square().mean().clamp_min(1e-8).rsqrt() for depth in truth)
         return [critic(x.float() * scale) for critic, x, scale in zip(self, features, scales, strict=True)]
