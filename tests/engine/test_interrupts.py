@@ -51,7 +51,7 @@ def test_what_a_dead_worker_raises_comes_after_the_block(happened):
 
 
 def test_what_a_dead_worker_raises_never_keeps_the_steps_done_from_being_saved(happened, tiny, monkeypatch):
-    """Its connection is reset first; news of its death comes while that error is on its way, and saves the steps."""
+    """Its connection is reset first; that error begins the saving, and news of its death comes in the middle of it."""
     trainer = Trainer(tiny("train.checkpoint_every=1000"))
     next_passes = trainer._next_passes
     monkeypatch.setattr(

@@ -104,7 +104,7 @@ def test_what_critics_see_is_about_1_whatever_the_networks_scale(loss):
 
 
 def test_critics_learn_to_see_a_grid_of_single_pixels(loss):
-    """As a fold of 4 x 4 pixels into channels may leave it; depths beyond the first blur it away."""
+    """As a fold of 4 x 4 pixels into channels may leave it."""
     torch.manual_seed(5)
     real = torch.randn(4, 3, 32, 32) * 0.05
     grid = torch.zeros(32, 32)

@@ -18,8 +18,8 @@ PROBE = 32  # side of an image that tells how many channels each depth of a trun
 class Critics(nn.ModuleList):
     """One critic a depth: conv1x1, conv3x3 of stride 2, conv3x3 to one channel, leaky ReLU between.
 
-    All but the last have spectral norm. They begin at full size: only there a grid of the pixels that the UNet unfolds
-    from its own is told from texture. And they see how strong features are: that is most of what full size says.
+    All but the last have spectral norm. They begin at full size, where a grid of the pixels that the UNet unfolds from
+    its own is told from texture best. And they see how strong features are, which is much of what full size says.
     """
 
     def __init__(self, widths: list[int], width: int):
