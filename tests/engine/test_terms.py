@@ -85,6 +85,20 @@ def test_a_detached_residual_learns_from_its_own_term_alone(tiny, term, detach):
     assert torch.autograd.grad(stepper.losses[0](step), step.outputs["residual"])[0].any()
 
 
+@pytest.mark.parametrize("detach", [True, False])
+def test_a_term_of_the_faithful_image_teaches_the_residual_alone(tiny, detach):
+    losses = f"losses=[{PLAIN}, {{type: ssim, image: faithful}}]"
+    options = tiny(*SMALL, losses, f"train.detach_residual={str(detach).lower()}")
+    batch, stepper = batch_of(Trainer(options)), Stepper(options, CPU, ALONE)
+    step, loss = stepper._predict(batch), stepper.losses[2]
+    torch.testing.assert_close(step.faithful - step.x0_target, step.targets["residual"] - step.outputs["residual"])
+    residual, noise = torch.autograd.grad(
+        loss(step), [step.outputs["residual"], step.outputs["noise"]], allow_unused=True
+    )
+    assert residual.any()
+    assert noise is None
+
+
 def test_parts_that_are_not_named_stay_as_they_were(tiny):
     trainer = Trainer(tiny(*SMALL, "train.only=[transfer, unet.head]", "val.pictures=0"))
     model, average = trainer.stepper.model, trainer.stepper.ema.model

@@ -106,6 +106,7 @@ def test_golden_losses(golden, variant):
             process.posterior_mean(x_t, x_in - x0, noise, t),
             predicted.x0,
             x0,
+            x_in - predicted.residual,
         )
         state = {".".join(k.split(".")[2:]): v for k, v in released_state(f"model:{variant}").items()
                  if k.startswith("vgg19.slice")}  # fmt: skip
@@ -180,6 +181,8 @@ LOSSES_OF_A_STEP = [
     {"type": "l2", "of": "noise"},
     {"type": "posterior"},
     {"type": "restored"},
+    {"type": "ssim", "image": "faithful"},
+    {"type": "grid"},
     {"type": "perceptual", "trunk": "squeezenet"},
     {"type": "features", "trunk": "squeezenet"},
 ]
@@ -199,7 +202,7 @@ def some_valid(n=2, size=32):
 
 
 def predictions(s):
-    return [*s.outputs.values(), s.posterior, s.x0]
+    return [*s.outputs.values(), s.posterior, s.x0, s.faithful]
 
 
 def test_what_is_predicted_without_data_neither_counts_nor_has_a_gradient(any_loss):
@@ -241,6 +244,7 @@ def test_two_processes_of_one_image_average_to_one_of_two(any_loss):
         cut = Step(
             {k: v[part] for k, v in s.outputs.items()}, {k: v[part] for k, v in s.targets.items()},
             s.posterior[part], s.posterior_target[part], s.x0[part], s.x0_target[part],
+            s.faithful[part],
         )  # fmt: skip
         return any_loss(cut.masked(valid[part]))
 

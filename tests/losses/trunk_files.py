@@ -37,7 +37,7 @@ def save_shift_tolerant(path: Path) -> Path:
 
 def step(n=2, size=32) -> Step:
     """Random images everywhere."""
-    images = [torch.randn(n, 3, size, size) * 0.3 for _ in range(8)]
+    images = [torch.randn(n, 3, size, size) * 0.3 for _ in range(9)]
     return Step({"residual": images[0], "noise": images[1]}, {"residual": images[2], "noise": images[3]}, *images[4:])
 
 

@@ -199,6 +199,7 @@ class Stepper:
                 for name, output in zip(self.objective.outputs, outputs, strict=True)
             )
         predicted = self.objective.convert(shown, self.process, x_t, x_in, t, clamp=False)
+        alone = self.objective.convert(outputs, self.process, x_t, x_in, t, clamp=False).residual  # with its gradient
         step = Step(
             outputs=dict(zip(self.objective.outputs, outputs, strict=True)),
             targets=dict(zip(self.objective.outputs, self.objective.targets(x0, x_in, noise), strict=True)),
@@ -206,6 +207,7 @@ class Stepper:
             posterior_target=self.process.posterior_mean(x_t, residual, noise, t),
             x0=predicted.x0,
             x0_target=x0,
+            faithful=x_in - alone,
             x0_teacher=x0_teacher,
         )
         return step.masked(batch["valid"]) if "valid" in batch else step

@@ -59,6 +59,7 @@ class Step:
         posterior_target: The same, u*, from the true residual and noise.
         x0: The image that the outputs say: x_t - abar[t] I_res - bbar[t] eps from the predicted residual and noise.
         x0_target: The true one, HR.
+        faithful: x_in - I_res, the image that the predicted residual alone says: the faithful end of `fidelity`.
         x0_teacher: What a teacher samples from the same noise, where there is one (options `distill`).
     """
 
@@ -68,6 +69,7 @@ class Step:
     posterior_target: Tensor
     x0: Tensor
     x0_target: Tensor
+    faithful: Tensor
     x0_teacher: Tensor | None = None
     _features: dict[tuple[str, str], list[Tensor]] = field(default_factory=dict, repr=False)
 
@@ -96,6 +98,7 @@ class Step:
             outputs={name: torch.where(valid, output, self.targets[name]) for name, output in self.outputs.items()},
             posterior=torch.where(valid, self.posterior, self.posterior_target),
             x0=torch.where(valid, self.x0, self.x0_target),
+            faithful=torch.where(valid, self.faithful, self.x0_target),
             x0_teacher=None if self.x0_teacher is None else torch.where(valid, self.x0_teacher, self.x0_target),
             _features={},
         )

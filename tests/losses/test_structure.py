@@ -1,0 +1,75 @@
+"""Losses of structure: SSIM against scikit-image's, and the grid against grids that were put there."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from losses.trunk_files import leaf, step
+from skimage.metrics import structural_similarity
+
+from ttrd3.errors import DataError
+from ttrd3.losses import LOSSES
+
+
+@pytest.mark.parametrize("image", ["faithful", "x0"])
+def test_ssim_is_that_of_the_metric(image):
+    s = step(size=33)
+    loss = LOSSES.build({"type": "ssim", "image": image, "weight": 0.3}, "losses.0")
+    pairs = zip(getattr(s, image), s.x0_target, strict=True)
+    expected = [
+        structural_similarity(*(x.permute(1, 2, 0).numpy() for x in pair), channel_axis=2, data_range=2.0)
+        for pair in pairs
+    ]
+    assert loss(s).item() == pytest.approx(1 - sum(expected) / len(expected), abs=1e-5)
+    assert (loss.name, loss.weight) == (f"ssim_{image}", 0.3)
+
+
+def test_ssim_of_the_truth_is_one_and_its_gradient_leads_there():
+    s = step()
+    loss = LOSSES.build({"type": "ssim", "image": "faithful"}, "losses.0")
+    assert loss(replace(s, faithful=s.x0_target)).item() == pytest.approx(0, abs=1e-6)
+    image = leaf(s.faithful)
+    before = loss(replace(s, faithful=image))
+    before.backward()
+    after = loss(replace(s, faithful=image.detach() - 100 * image.grad))
+    assert after < before
+
+
+def pattern(size: int) -> torch.Tensor:
+    """A grid of 4 x 4 pixels, of mean 0."""
+    torch.manual_seed(8)
+    one = torch.randn(3, 4, 4)
+    return (one - one.mean((1, 2), keepdim=True)).repeat(1, size // 4, size // 4)
+
+
+def test_the_grid_loss_sees_a_grid_and_neither_shifts_of_colour_nor_smooth_errors():
+    size = 64
+    s, drawn = step(size=size), pattern(64)
+    loss = LOSSES.build({"type": "grid", "weight": 2.0}, "losses.0")
+    on_truth = replace(s, x0=s.x0_target + 0.1 * drawn)
+    assert loss(on_truth).item() == pytest.approx(0.1 * drawn.abs().mean().item(), rel=1e-4)
+    assert loss(replace(s, x0=s.x0_target + 0.1)).item() == pytest.approx(0, abs=1e-6)
+    # An error that is the same in all pixels of a fold is one of the LR image, not a grid.
+    coarse = torch.randn(2, 3, size // 4, size // 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    assert loss(replace(s, x0=s.x0_target + coarse)).item() == pytest.approx(0, abs=1e-6)
+    assert (loss.name, loss.weight) == ("grid", 2)
+
+
+def test_the_grid_of_each_window_counts_though_they_cancel():
+    s, drawn = step(size=64), pattern(64)
+    drawn[:, :32] *= -1
+    loss = LOSSES.build({"type": "grid"}, "losses.0")
+    assert loss(replace(s, x0=s.x0_target + drawn)).item() == pytest.approx(drawn.abs().mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("section", "size", "expected"),
+    [
+        ({"type": "ssim", "image": "x0"}, 6, "at least 7 x 7"),
+        ({"type": "grid"}, 28, "at least 32 x 32"),
+        ({"type": "grid"}, 38, "at least 32 x 32 and multiples of 4"),
+    ],
+)
+def test_images_that_a_window_does_not_fit(section, size, expected):
+    with pytest.raises(DataError, match=f"{size} x {size} pixels, expected {expected}.*data.train.crop"):
+        LOSSES.build(section, "losses.0")(step(size=size))
