@@ -234,6 +234,8 @@ def _problem(model: type[BaseModel], document: Document, details: Any) -> str:
             expected = f"at least {details['ctx']['min_length']} entries"
         case "too_long":
             expected = f"at most {details['ctx']['max_length']} entries"
+        case "value_error":  # of our own validators
+            return f"{place}: {name}: {details['ctx']['error']}"
         case _:
             expected = re.sub(r"^Input should be ", "", details["msg"])
     return f"{place}: {name}: found {_kind(value)}, expected {expected}"

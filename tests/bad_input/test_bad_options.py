@@ -23,6 +23,10 @@ SETTINGS = {
         ["losses.0.weight=[[5]]"],
         "losses.0.weight.0: found a list, expected at least 2",
     ),
+    "a step twice": (
+        ["losses.0.weight=[[5, 1], [5, 2]]"],
+        "losses.0.weight: found step 5 twice, expected each step once",
+    ),
     "step without a weight": (["losses.0.weight=[[0, -1]]"], "losses.0.weight.0.1: found -1, expected greater than or"),
     "name with a space": (["name=my run"], "name: found 'my run' (text), expected text of the form"),
     "spaces around =": (["train.steps", "=", "3"], "A setting is one word with = and no spaces"),

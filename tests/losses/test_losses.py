@@ -163,7 +163,7 @@ def test_options_of_losses_are_checked():
         LOSSES.build({"type": "l1", "of": "x0"}, "losses.0")
     with pytest.raises(ConfigError, match="weight"):
         LOSSES.build({"type": "posterior", "weight": -1.0}, "losses.0")
-    for weight in ([], [[1.0]], [[0, 1, 2]], [[0, -1.0]], "1"):
+    for weight in ([], [[1.0]], [[0, 1, 2]], [[0, -1.0]], [[5, 1], [5, 2]], "1"):
         with pytest.raises(ConfigError, match="weight"):
             LOSSES.build({"type": "restored", "weight": weight}, "losses.0")
 

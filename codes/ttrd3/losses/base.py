@@ -7,17 +7,27 @@ from typing import Annotated, Protocol
 
 import torch
 import torch.nn.functional as F
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 from torch import Tensor, nn
 
 from ttrd3.registry import Registry
 
 LOSSES = Registry("loss")
 
+
+def _each_once(pairs: list[list[float]]) -> list[list[float]]:
+    steps = [start for start, _ in pairs]
+    twice = [start for start in steps if steps.count(start) > 1]
+    if twice:
+        raise ValueError(f"found step {twice[0]:g} twice, expected each step once, with the factor from it on")
+    return pairs
+
+
 _Factor = Annotated[float, Field(ge=0)]
 _Pair = Annotated[list[_Factor], Field(min_length=2, max_length=2)]
 Weight = Annotated[
-    Annotated[_Factor, Tag("factor")] | Annotated[list[_Pair], Field(min_length=1), Tag("factors")],
+    Annotated[_Factor, Tag("factor")]
+    | Annotated[list[_Pair], Field(min_length=1), AfterValidator(_each_once), Tag("factors")],
     Discriminator(lambda value: "factors" if isinstance(value, list) else "factor"),  # a mistake is told once
 ]
 """A factor, or [[from step, factor], ...]: what it is from which optimiser step on; 0 before the first."""
