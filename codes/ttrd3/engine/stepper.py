@@ -192,14 +192,13 @@ class Stepper:
         with self.precision.of_networks():
             outputs = self.network(x_t, t, up, reference, degraded, batch["has_reference"])
         outputs = tuple(output.float() for output in outputs)
-        shown = outputs
+        whole = predicted = self.objective.convert(outputs, self.process, x_t, x_in, t, clamp=False)
         if self.options.train.detach_residual:
             shown = tuple(
                 output.detach() if name == "residual" else output
                 for name, output in zip(self.objective.outputs, outputs, strict=True)
             )
-        predicted = self.objective.convert(shown, self.process, x_t, x_in, t, clamp=False)
-        alone = self.objective.convert(outputs, self.process, x_t, x_in, t, clamp=False).residual  # with its gradient
+            predicted = self.objective.convert(shown, self.process, x_t, x_in, t, clamp=False)
         step = Step(
             outputs=dict(zip(self.objective.outputs, outputs, strict=True)),
             targets=dict(zip(self.objective.outputs, self.objective.targets(x0, x_in, noise), strict=True)),
@@ -207,7 +206,7 @@ class Stepper:
             posterior_target=self.process.posterior_mean(x_t, residual, noise, t),
             x0=predicted.x0,
             x0_target=x0,
-            faithful=x_in - alone,
+            faithful=x_in - whole.residual,
             x0_teacher=x0_teacher,
         )
         return step.masked(batch["valid"]) if "valid" in batch else step
