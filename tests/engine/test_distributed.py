@@ -33,7 +33,7 @@ def scalars(folder, name: str) -> list[float]:
 def critics_moments(run) -> torch.Tensor:
     """Adam's averages of the critics' gradients."""
     state = load_file(run / "checkpoints/step-00000004.safetensors")
-    names = [name for name in sorted(state) if name.startswith("critic.adversarial.adam.exp_avg.")]
+    names = [name for name in sorted(state) if name.startswith("critic.adversarial_squeezenet.adam.exp_avg.")]
     return torch.cat([state[name].flatten() for name in names])
 
 
@@ -54,7 +54,7 @@ def test_one_process_of_four_images_and_two_of_two(tmp_path, case):
         file = save_features(tmp_path / "squeezenet.pth", models.squeezenet1_1)
         term = f"{{type: adversarial, trunk: squeezenet, file: {file}, width: 4, weight: [[1, 0.1]]}}"
         settings.append(f"losses=[{{type: l1, of: residual}}, {{type: l1, of: noise}}, {term}]")
-        names += ["loss/adversarial", "loss/adversarial_critic"]
+        names += ["loss/adversarial_squeezenet", "loss/adversarial_squeezenet_critic"]
         near = 1e-2  # features are in bfloat16
     assert train(tmp_path / "one.log", words(tmp_path / "one", *settings)) == 0
     processes = start_together(tmp_path / "two.log", words(tmp_path / "two", *settings))

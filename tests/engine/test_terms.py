@@ -177,7 +177,11 @@ def test_a_run_with_critics_in_two_parts_equals_one_run(tiny, trunk, begins):
     expected, found = newest(whole), newest(parts)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    critic = {name.removeprefix("critic.adversarial."): v for name, v in found.items() if name.startswith("critic.")}
+    critic = {
+        name.removeprefix("critic.adversarial_squeezenet."): v
+        for name, v in found.items()
+        if name.startswith("critic.")
+    }
     assert critic.keys() >= {"model.0.0.parametrizations.weight.0._u", "adam.exp_avg.0.4.bias"}
     changed = {name.rpartition(".")[2] for name, value in first.items() if critic[f"model.{name}"].ne(value).any()}
     assert changed == {"original", "_u", "_v", "weight", "bias"}  # spectral norm's weights and vectors, and the others
@@ -202,11 +206,11 @@ def test_critics_that_are_added_or_widened_later_begin_anew(tiny, trunk):
         Trainer(tiny(*settings))
     added = Trainer(tiny(*settings), accept_changes=True)
     added.run()
-    assert newest(added)["critic.adversarial.adam.step.0.0.bias"] == 1
+    assert newest(added)["critic.adversarial_squeezenet.adam.step.0.0.bias"] == 1
     wider = Trainer(tiny(*settings, "train.steps=3", "losses.2.width=6"), accept_changes=True)
     wider.run()
-    assert newest(wider)["critic.adversarial.model.0.0.bias"].shape == (6,)
-    assert newest(wider)["critic.adversarial.adam.step.0.0.bias"] == 1
+    assert newest(wider)["critic.adversarial_squeezenet.model.0.0.bias"].shape == (6,)
+    assert newest(wider)["critic.adversarial_squeezenet.adam.step.0.0.bias"] == 1
     removed = Trainer(tiny(*plain, "train.steps=4"), accept_changes=True)
     removed.run()
     assert not any(name.startswith("critic") for name in newest(removed))
@@ -222,7 +226,7 @@ def test_a_step_that_is_skipped_teaches_no_critic(tiny, trunk):
     assert all(torch.equal(a, b) for a, b in zip(critic.parameters(), before, strict=True))
     outcome = trainer.stepper.step(1, [batch])  # nothing of the bad step is left
     assert outcome.updated
-    assert outcome.values["loss/adversarial_critic"] == pytest.approx(2, abs=1)
+    assert outcome.values["loss/adversarial_squeezenet_critic"] == pytest.approx(2, abs=1)
     assert not all(torch.equal(a, b) for a, b in zip(critic.parameters(), before, strict=True))
     assert all(parameter.isfinite().all() for parameter in critic.parameters())
 

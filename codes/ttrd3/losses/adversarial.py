@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ttrd3.losses.base import LOSSES, Step, Weight
-from ttrd3.losses.features import TrunkName, load_tapped
+from ttrd3.losses.tapped import TrunkName, load_tapped
 from ttrd3.registry import PositiveInt
 
 PROBE = 32  # side of an image that tells how many channels each depth of a trunk has
@@ -69,7 +69,7 @@ class Adversarial:
         device: torch.device | str = "cpu",
     ):
         self.weight = weight
-        self.name = "adversarial"
+        self.name = f"adversarial_{trunk}"
         self.trunk = load_tapped(trunk, file, torch.device(device))
         with torch.no_grad():
             widths = [f.shape[1] for f in self.trunk(torch.zeros(1, 3, PROBE, PROBE, device=device))]

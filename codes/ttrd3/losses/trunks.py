@@ -8,6 +8,10 @@ from torchvision import models
 
 from ttrd3.pretrained import SOURCES, Source, fill, load_state
 
+Channels = tuple[float, float, float]
+IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)  # of images in [0, 1]
+IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
+
 
 @dataclass(frozen=True)
 class TrunkSource:
@@ -26,15 +30,15 @@ TRUNKS = {
 
 
 class Trunk(nn.Module):
-    """ImageNet normalisation, then the first layers of a classification network, all frozen."""
+    """Normalisation of the image by channel, then the first layers of a classification network, all frozen."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, features: nn.Sequential):
+    def __init__(self, features: nn.Sequential, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD):
         super().__init__()
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         for layer in features:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # what comes before is still needed for its gradient
