@@ -32,25 +32,19 @@ def mixed(weights: dict[str, Tensor], path: Path, share: str, but: list[str]) ->
     if not 0 <= part <= 1:
         raise UserError(f"--mix: found the share {share}, expected a number from 0 to 1")
     other = load(path).weights()
-    differ = sorted(n for n in weights.keys() | other.keys() if shape(weights, n) != shape(other, n))
+    ours, theirs = ({name: tuple(value.shape) for name, value in state.items()} for state in (weights, other))
+    differ = sorted(name for name, _ in ours.items() ^ theirs.items())
     if differ:
         raise UserError(
-            f"{path}: not of the same network: {differ[0]} is {shape(other, differ[0])}, expected "
-            f"{shape(weights, differ[0])}"
+            f"{path}: not of the same network: {differ[0]} is {theirs.get(differ[0])}, expected {ours.get(differ[0])}"
         )
+    kept: set[str] = set()
     for name in but:
-        if not any(of(name, key) for key in weights):
+        found = {key for key in weights if f"{key}.".startswith(f"{name}.")}
+        if not found:
             raise UserError(f"--but: the network has no part {name}; it has {', '.join(sorted(weights)[:3])}, ...")
-    kept = {key for key in weights if any(of(name, key) for name in but)}
+        kept |= found
     return {key: value if key in kept else (1 - part) * value + part * other[key] for key, value in weights.items()}
-
-
-def shape(weights: dict[str, Tensor], name: str) -> tuple[int, ...] | None:
-    return tuple(weights[name].shape) if name in weights else None
-
-
-def of(part: str, key: str) -> bool:
-    return key == part or key.startswith(f"{part}.")
 
 
 def main() -> None:
@@ -61,6 +55,8 @@ def main() -> None:
     parser.add_argument("--mix", nargs=2, metavar=("BASE", "SHARE"), help="other weights of the same network, 0 to 1")
     parser.add_argument("--but", nargs="+", default=[], metavar="PART", help="parts that are not mixed, as unet.noise")
     args = parser.parse_intermixed_args()  # settings may stand after --out
+    if args.but and args.mix is None:
+        parser.error("--but names what --mix leaves as it is; give --mix BASE SHARE too")
     stored = load(args.weights)
     document = config.Document(stored.options, str(args.weights))
     config.override(document, args.settings)

@@ -72,6 +72,12 @@ def test_a_share_that_is_none(run, doubled, share):
         run("--mix", str(doubled / "doubled.safetensors"), share)
 
 
+def test_parts_that_are_not_mixed_where_nothing_is(run, capsys):
+    with pytest.raises(SystemExit):
+        run("--but", "unet.noise")
+    assert "give --mix BASE SHARE too" in capsys.readouterr().err
+
+
 def test_a_part_that_is_not_there_and_weights_of_another_network(run, doubled):
     with pytest.raises(UserError, match=r"--but: the network has no part unet\.nois;"):
         run("--mix", str(doubled / "doubled.safetensors"), "0.5", "--but", "unet.nois")

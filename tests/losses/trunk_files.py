@@ -35,7 +35,7 @@ def save_shift_tolerant(path: Path) -> Path:
     return path
 
 
-# Channels in and out, expansion and kernel of each block of EfficientNet-Lite2; those that halve the size.
+# Channels in and out, expansion, kernel and number of blocks of each stage of EfficientNet-Lite2.
 STAGES = [
     (32, 16, 1, 3, 1),
     (16, 24, 6, 3, 3),
@@ -43,13 +43,14 @@ STAGES = [
     (48, 88, 6, 3, 4),
     (88, 120, 6, 5, 4),
     (120, 208, 6, 5, 5),
+    (208, 352, 6, 3, 1),
 ]
 BLOCKS = [
     (width if number else there, width, expansion, kernel)
-    for there, width, expansion, kernel, blocks in [*STAGES, (208, 352, 6, 3, 1)]
+    for there, width, expansion, kernel, blocks in STAGES
     for number in range(blocks)
 ]
-HALVING = (1, 4, 7, 15)
+HALVING = (1, 4, 7, 15)  # blocks that halve the size
 
 
 def save_efficientnet_lite2(path: Path) -> Path:

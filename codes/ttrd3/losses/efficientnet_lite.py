@@ -1,7 +1,5 @@
 """EfficientNet-Lite2: EfficientNet (arXiv:1905.11946) with ReLU6, without squeeze-excitation, of TensorFlow."""
 
-from itertools import chain
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,8 +16,15 @@ EFFICIENTNET_LITE2 = Packaged(
 )
 STEM = 32  # channels of the first convolution
 # Expansion, kernel and stride of the first block, channels and number of blocks of each stage.
-STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 3), (6, 5, 2, 48, 3), (6, 3, 2, 88, 4), (6, 5, 1, 120, 4), (6, 5, 2, 208, 5))
-LAST = (6, 3, 1, 352, 1)
+STAGES = (
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 3),
+    (6, 5, 2, 48, 3),
+    (6, 3, 2, 88, 4),
+    (6, 5, 1, 120, 4),
+    (6, 5, 2, 208, 5),
+    (6, 3, 1, 352, 1),
+)
 EPSILON = 1e-3  # of batch normalisation
 MEAN, STD = 127 / 255, 128 / 255  # of images in [0, 1], in all three channels
 
@@ -62,7 +67,7 @@ def efficientnet_lite2() -> nn.Sequential:
     """The stem and the 21 blocks, with random weights."""
     layers: list[nn.Module] = [nn.Sequential(*_pair(3, STEM, 3, 2), nn.ReLU6())]
     there = STEM
-    for expansion, kernel, stride, width, blocks in (*STAGES, LAST):
+    for expansion, kernel, stride, width, blocks in STAGES:
         for number in range(blocks):
             layers.append(Block(there, width, expansion, kernel, 1 if number else stride))
             there = width
@@ -79,12 +84,11 @@ def load_efficientnet_lite2(file: str | None) -> nn.Sequential:
     file, state = EFFICIENTNET_LITE2.state(file)
     renamed = {name: state.get(_published(name), torch.empty(0)) for name in features.state_dict()}
     fill(features, renamed, EFFICIENTNET_LITE2.source, file)
-    parts = chain.from_iterable((block.expand, block.depthwise, block.project) for block in features[1:])
-    for part in (features[0], *parts):
-        if len(part):
+    for part in list(features.modules()):
+        if isinstance(part, nn.Sequential) and part and isinstance(part[0], SameConv):
             part[0] = fuse_conv_bn_eval(part[0], part[1])
             del part[1]
-    return features.requires_grad_(False)
+    return features
 
 
 def _published(name: str) -> str:
