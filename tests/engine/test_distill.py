@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import SMALL
 
 from ttrd3.diffusion.objectives import OBJECTIVES
 from ttrd3.engine.build import build_model, build_process
@@ -53,6 +54,25 @@ def test_the_teacher_samples_as_the_restorer_does_and_shows_where_it_came_throug
         x = x - (process.abar[now] - process.abar[then]) * a.clamp(-1, 1) - (process.bbar[now] - process.bbar[then]) * b
     assert torch.allclose(x_t[1:], x, atol=1e-4)
     assert not torch.allclose(x_t[1:], start[1:], atol=1e-2)
+
+
+def test_a_teacher_that_is_told_the_fidelity_samples_each_image_at_its_own(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("ttrd3.engine.distill.bfloat16_pays", lambda _: False)
+    options = tiny(*SMALL, "model.unet.noise_blocks=1", "model.unet.told_fidelity=true")
+    model = build_model(options.model, options.diffusion)
+    with torch.no_grad():
+        for parameter in model.unet.noise.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    path = tmp_path / "told.safetensors"
+    save_state(path, model.state_dict(), options, step=0)
+    up, reference, degraded = images()
+    there, noise, t = torch.tensor([True, True]), torch.randn(up.shape), torch.tensor([999, 999])
+    teacher = Teacher(DistillOptions(teacher=str(path), teacher_steps=2), options.diffusion, up.device)
+    both = teacher(up, reference, degraded, there, noise, t, torch.tensor([0.0, 0.8]))[1]
+    ends = [teacher(up, reference, degraded, there, noise, t, torch.full((2,), f))[1] for f in (0.0, 0.8)]
+    assert torch.allclose(both[0], ends[0][0], atol=1e-5)
+    assert torch.allclose(both[1], ends[1][1], atol=1e-5)
+    assert (ends[0] - ends[1]).abs().max() > 1e-3
 
 
 def test_the_student_comes_nearer_to_the_teacher(tiny, teacher_file):

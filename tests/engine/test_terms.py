@@ -18,7 +18,7 @@ from ttrd3.engine.distributed import ALONE
 from ttrd3.engine.loading import TrainingSamples, batches, training_loader
 from ttrd3.engine.stepper import Stepper
 from ttrd3.engine.trainer import Trainer
-from ttrd3.errors import CheckpointError, UserError
+from ttrd3.errors import CheckpointError, ConfigError, UserError
 from ttrd3.losses.adversarial import Critics
 from ttrd3.losses.base import weight_at
 from ttrd3.losses.posterior import RestoredPixel
@@ -150,6 +150,44 @@ def test_a_share_of_samples_stands_where_sampling_starts(tmp_path):
     assert set(times[2]) == {999}
     assert times[0].count(999) < 3
     assert all(torch.equal(plain[7][key], half[7][key]) for key in ("hr", "noise"))
+
+
+# --- fidelity ---
+
+TOLD = ("model.unet.noise_blocks=1", "model.unet.told_fidelity=true")
+BY_FIDELITY = f"losses=[{PLAIN}, {{type: ssim, image: x0, by_fidelity: true, weight: 1.0}}]"
+
+
+def test_fidelity_is_drawn_for_networks_that_are_told_it_and_changes_no_other_draw(tiny):
+    trainer = Trainer(tiny(*SMALL, *TOLD, "train.fidelity=0.5", BY_FIDELITY))
+    drawn = [trainer.samples[counter]["fidelity"].item() for counter in range(100)]
+    assert 0 <= min(drawn) < 0.05 < 0.45 < max(drawn) < 0.5
+    plain = Trainer(tiny(*SMALL, "name=plain")).samples[7]
+    assert "fidelity" not in plain
+    assert all(torch.equal(plain[key], trainer.samples[7][key]) for key in ("hr", "noise"))
+
+
+def test_networks_learn_what_fidelity_means(tiny):
+    """What the realistic end is to look like is not what images nearer to the faithful end are to."""
+    short = ["train.steps=6", "train.learning_rate=1e-2", "val.pictures=0"]
+    trainer = Trainer(tiny(*SMALL, *TOLD, BY_FIDELITY, "train.at_start=1.0", *short))
+    batch = batch_of(trainer) | {"fidelity": torch.tensor([0.0, 0.5])}
+
+    def added():
+        with torch.no_grad():
+            step = trainer.stepper._predict(batch)
+            line = trainer.stepper._predict(batch | {"fidelity": torch.zeros(2)})
+        noise = batch["noise"][1]
+        return (step.outputs["noise"][1] - noise) - 0.5 * (line.outputs["noise"][1] - noise)
+
+    assert added().abs().max() < 1e-4
+    trainer.run()
+    assert added().abs().mean() > 1e-3
+
+
+def test_a_loss_by_fidelity_needs_a_network_that_is_told_it(tiny):
+    with pytest.raises(ConfigError, match=r"losses\.2\.by_fidelity: found true.*told_fidelity=true"):
+        tiny(*SMALL, BY_FIDELITY)
 
 
 # --- critics ---

@@ -35,6 +35,15 @@ def test_ssim_of_the_truth_is_one_and_its_gradient_leads_there():
     assert after < before
 
 
+def test_ssim_by_fidelity_weighs_each_image_and_leaves_the_realistic_end_alone():
+    s = replace(step(n=3, size=33), fidelity=torch.tensor([0.0, 0.5, 0.75]))
+    loss = LOSSES.build({"type": "ssim", "image": "x0", "by_fidelity": True}, "losses.0")
+    plain = LOSSES.build({"type": "ssim", "image": "x0"}, "losses.0")
+    second, third = (plain(replace(s, x0=s.x0[n : n + 1], x0_target=s.x0_target[n : n + 1])).item() for n in (1, 2))
+    assert loss(s).item() == pytest.approx((second + 3 * third) / 3, rel=1e-5)
+    assert loss.name == "ssim_x0_by_fidelity"
+
+
 def pattern(size: int) -> torch.Tensor:
     """A grid of 4 x 4 pixels, of mean 0."""
     torch.manual_seed(8)

@@ -84,6 +84,43 @@ def test_a_noise_branch_too():
     assert relative_error(found, expected) < FLOAT32
 
 
+def test_a_noise_branch_that_is_told_the_fidelity():
+    plain = model("S", levels=1, noise_blocks=2, told_fidelity=True)
+    fast = prepare(plain)
+    up, reference, degraded = images(2)
+    times, each = [999, 420], torch.tensor([0.0, 0.7])
+    with torch.inference_mode():
+        textures = plain.encode(up, reference, degraded)
+        for fidelity in (0.3, 1.0, each):
+            steps = [network.begin(2 * up - 1, textures, times, fidelity) for network in (fast, plain)]
+            told = torch.as_tensor(fidelity).expand(2)
+            for number, time in enumerate(times):
+                x_t = torch.randn(up.shape)
+                expected = plain.denoise(x_t, torch.full((2,), time), 2 * up - 1, textures, told)
+                for step in steps:
+                    for a, b in zip(step(x_t, number), expected, strict=True):
+                        assert relative_error(a, b) < FLOAT32
+
+
+def test_fidelity_that_the_network_is_told_ends_with_the_residual_alone():
+    plain = model("S", levels=1, noise_blocks=2, told_fidelity=True)
+    with torch.no_grad():
+        for parameter in plain.unet.noise.fidelity.parameters():
+            parameter *= 20
+    up, *_ = images(2)
+    noise, process = torch.randn(up.shape), DiffusionProcess()
+    found = {}
+    for fidelity in (0.0, 0.5, 1.0):
+        restorer = Restorer(prepare(plain), process, OBJECTIVES["pred_res_noise"], 1, 1.0, 0.0, 5, fidelity=fidelity)
+        found[fidelity] = restorer.sampled(up, None, lambda: noise)
+    x_in = 2 * up - 1
+    with torch.inference_mode():
+        residual, _ = plain.begin(x_in, None, [999])(process.start(x_in, noise), 0)
+    faithful = ((x_in - residual.clamp(-1, 1)).clamp(-1, 1) + 1) / 2
+    assert relative_error(found[1.0], faithful) < FLOAT32
+    assert relative_error(found[0.5], (found[0.0] + found[1.0]) / 2) > 100 * FLOAT32  # no line
+
+
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("unet", UNETS)
 def test_restored_images_equal_those_of_the_plain_networks(unet, strength):

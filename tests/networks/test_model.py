@@ -201,6 +201,30 @@ def test_a_noise_branch_starts_with_the_noise_and_changes_no_other_output():
     assert not torch.isclose(changed[1], noise).any()
 
 
+def test_a_branch_that_is_told_the_fidelity_begins_as_a_share_and_ends_with_the_noise():
+    torch.manual_seed(1)
+    options = small_unet("S", noise_blocks=2, told_fidelity=True)
+    network = TTRD3.from_options(small_encoder(1), small_transfer(1), options, 2).unet
+    x_in, eps, textures = torch.rand(3, 3, 16, 32), torch.randn(3, 3, 16, 32), [torch.rand(3, 16, 4, 8)]
+    inputs = x_in + 0.1 * eps, x_in, torch.tensor([9, 9, 9]), textures
+    fidelity = torch.tensor([0.0, 0.25, 1.0])
+    before, realistic = (network(*inputs, told)[1] for told in (fidelity, None))
+    share = (1 - fidelity)[:, None, None, None]
+    torch.testing.assert_close(before, eps + share * (realistic - eps))
+    with torch.no_grad():
+        for parameter in network.noise.parameters():
+            parameter.normal_()
+    after, realistic = (network(*inputs, told)[1] for told in (fidelity, None))
+    torch.testing.assert_close(after[0], realistic[0])
+    assert not torch.isclose(after[1], eps[1] + 0.75 * (realistic[1] - eps[1])).any()
+    torch.testing.assert_close(after[2], eps[2])
+
+
+def test_only_a_noise_branch_is_told_the_fidelity():
+    with pytest.raises(ConfigError, match=r"told_fidelity: found true, expected false without .*noise_blocks"):
+        TTRD3.from_options(small_encoder(1), small_transfer(1), small_unet("S", told_fidelity=True), outputs=2)
+
+
 def test_one_output_has_no_noise_branch():
     with pytest.raises(ConfigError, match=r"noise_blocks: found 2, expected 0 with an objective of one output"):
         TTRD3.from_options(small_encoder(1), small_transfer(1), small_unet("S", noise_blocks=2), outputs=1)

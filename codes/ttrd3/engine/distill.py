@@ -50,6 +50,7 @@ class Teacher:
         has_reference: Tensor,
         noise: Tensor,
         t: Tensor,
+        fidelity: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Sample from x_in + sqrt(s) noise.
 
@@ -57,6 +58,7 @@ class Teacher:
             up: (N, 3, H, W) in [0, 1]; `reference`, `degraded` and `has_reference` as for `TTRD3.encode`.
             noise: Standard normal, like `up`.
             t: (N,), times among those of the sampler.
+            fidelity: (N,), what a student is told, and then a teacher that can be told it; None: 0.
 
         Returns:
             x_t on the sampler's way, at each image's own time, and the x_0 that it arrives at; in [-1, 1].
@@ -64,7 +66,7 @@ class Teacher:
         x_in = 2 * up - 1
         textures = self.model.encode(up, reference, degraded, has_reference)
         times = self.process.times(self.steps)[:-1]
-        denoise = self.model.begin(x_in, textures, times)
+        denoise = self.model.begin(x_in, textures, times, 0.0 if fidelity is None else fidelity)
         on_the_way = torch.empty_like(x_in)
 
         def watched(x: Tensor, number: int) -> tuple[Tensor, ...]:

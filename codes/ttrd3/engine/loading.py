@@ -39,6 +39,7 @@ class TrainingSamples(Dataset):
         seed: int,
         at_start: float = 0.0,
         times: Sequence[int] | None = None,
+        fidelity: float | None = None,
     ):
         """Choose how t is drawn.
 
@@ -48,15 +49,17 @@ class TrainingSamples(Dataset):
             seed: Of everything drawn.
             at_start: Share of samples at t = T-1, where sampling starts.
             times: What the others are drawn from; None: 0 to T-1.
+            fidelity: The largest that is drawn, for a network that is told it; None: for another.
         """
         self.stream = TrainingStream(dataset, seed=seed)
         self.timesteps = timesteps
         self.at_start = at_start
         self.times = range(timesteps) if times is None else times
+        self.fidelity = fidelity
         self.seed = seed
 
     def __getitem__(self, counter: int) -> Batch | Failure:
-        """The sample of `TripletDataset.sample` with `t`, an integer, and `noise`, float32 (3, H, W)."""
+        """The sample of `TripletDataset.sample` with `t`, an integer, `noise`, float32 (3, H, W), and `fidelity`."""
         try:
             sample = self.stream[counter]
         except UserError as error:
@@ -66,7 +69,8 @@ class TrainingSamples(Dataset):
         t = self.times[int(rng.integers(len(self.times)))]
         if self.at_start and rng.random() < self.at_start:
             t = self.timesteps - 1
-        return sample | {"t": t, "noise": torch.from_numpy(noise)}
+        drawn = {} if self.fidelity is None else {"fidelity": np.float32(rng.uniform(0, self.fidelity))}
+        return sample | {"t": t, "noise": torch.from_numpy(noise)} | drawn
 
 
 class ValidationSamples(Dataset):

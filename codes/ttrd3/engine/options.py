@@ -50,7 +50,8 @@ class SamplingOptions(Section):
     reference_strength: Probability = Field(1.0, description="0 ignores the reference, 1 takes it as trained")
     fidelity: Probability = Field(
         0.0,
-        description="0 samples as trained (most realistic), 1 takes the first step's residual alone (most faithful)",
+        description="0 samples as trained (most realistic), 1 takes the residual alone (most faithful); a UNet that is "
+        "told it (told_fidelity) has details for each, others give the line between the two ends",
     )
 
 
@@ -82,6 +83,11 @@ class TrainOptions(Section):
         False,
         description="terms of x_0 and of the posterior mean teach the noise output alone, so that the residual, which "
         "learns from its own term, stays the most faithful estimate: the faithful end of `fidelity`",
+    )
+    fidelity: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.9,
+        description="largest fidelity drawn, from 0 on, all equally likely; for a UNet that is told it "
+        "(model.unet.told_fidelity)",
     )
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="Adam's, at its highest")
     schedule: Literal["constant", "cosine"] = Field("constant", description="of the learning rate over `steps`")
@@ -198,6 +204,11 @@ def _check_together(options: Options, document: config.Document) -> None:
                 f"{document.place(('losses', number, 'of'))}: losses.{number}.of: found {loss.of!r}, but the objective "
                 f"{options.diffusion.objective} predicts only: {', '.join(outputs)}. "
                 "Remove this loss or choose another objective."
+            )
+        if getattr(loss, "by_fidelity", False) and not getattr(options.model.unet, "told_fidelity", False):
+            raise ConfigError(
+                f"{document.place(('losses', number, 'by_fidelity'))}: losses.{number}.by_fidelity: found true, but "
+                "the network is told no fidelity. Set model.unet.told_fidelity=true, or by_fidelity to false."
             )
     if options.train.patience is not None and options.train.best is None:
         raise ConfigError(

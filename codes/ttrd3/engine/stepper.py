@@ -183,14 +183,14 @@ class Stepper:
             acceleration.in_format(image(batch, key), self.options.train.channels_last)
             for key in ("hr", "up", "reference", "degraded_reference")
         )
-        t, noise = batch["t"], batch["noise"]
+        t, noise, fidelity = batch["t"], batch["noise"], batch.get("fidelity")
         x0, x_in = 2 * hr - 1, 2 * up - 1
         residual = x_in - x0
         x_t, x0_teacher = self.process.diffuse(x0, residual, noise, t), None
         if self.teacher is not None:
-            x_t, x0_teacher = self.teacher(up, reference, degraded, batch["has_reference"], noise, t)
+            x_t, x0_teacher = self.teacher(up, reference, degraded, batch["has_reference"], noise, t, fidelity)
         with self.precision.of_networks():
-            outputs = self.network(x_t, t, up, reference, degraded, batch["has_reference"])
+            outputs = self.network(x_t, t, up, reference, degraded, batch["has_reference"], fidelity)
         outputs = tuple(output.float() for output in outputs)
         whole = predicted = self.objective.convert(outputs, self.process, x_t, x_in, t, clamp=False)
         if self.options.train.detach_residual:
@@ -208,6 +208,7 @@ class Stepper:
             x0_target=x0,
             faithful=x_in - whole.residual,
             x0_teacher=x0_teacher,
+            fidelity=fidelity,
         )
         return step.masked(batch["valid"]) if "valid" in batch else step
 

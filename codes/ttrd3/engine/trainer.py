@@ -59,7 +59,8 @@ class Trainer:
         self.stepper = Stepper(options, self.device, world)
         process = self.stepper.process
         times = None if options.distill is None else process.times(options.distill.steps)[:-1]
-        self.samples = TrainingSamples(self.data, process.timesteps, options.seed, train.at_start, times)
+        fidelity = train.fidelity if self.stepper.model.told_fidelity else None
+        self.samples = TrainingSamples(self.data, process.timesteps, options.seed, train.at_start, times, fidelity)
         self.step = self.saved_step = 0
         self.skipped = Skipped()
         self.ended_early = self.interrupted = False

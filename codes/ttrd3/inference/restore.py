@@ -34,7 +34,9 @@ class Restorer:
         fidelity: F, 0 to 1. The result is (1 - F) x_0 + F (x_in - residual): x_0 is the sampler's image, the residual
             is the one predicted at the first step, where x_T knows nothing of x_0, so that x_in - residual estimates
             the mean of all images that fit. Lines between these two ends trade distortion for realism best
-            (Freirich et al., arXiv:2107.02555). 0 samples as trained, 1 takes the residual alone, no noise.
+            (Freirich et al., arXiv:2107.02555). 0 samples as trained, 1 takes the residual alone, no noise. Networks
+            that are told F (`told_fidelity`) give an image of their own for each F instead of that line, with the same
+            ends: in one step 1 is the residual alone.
     """
 
     model: TTRD3
@@ -109,13 +111,14 @@ class Restorer:
         """
         x_in = 2 * up - 1
         with of_networks(self.precision, up.device):  # what all steps share is computed once
-            denoise = self.model.begin(x_in, textures, self.process.times(self.steps)[:-1])
+            denoise = self.model.begin(x_in, textures, self.process.times(self.steps)[:-1], self.fidelity)
 
         def precise(x: Tensor, number: int) -> tuple[Tensor, ...]:
             with of_networks(self.precision, x.device):
                 return denoise(x, number)
 
-        x0 = sampled_image(precise, self.process, self.objective, x_in, noise, self.steps, self.eta, self.fidelity)
+        line = 0.0 if self.model.told_fidelity else self.fidelity
+        x0 = sampled_image(precise, self.process, self.objective, x_in, noise, self.steps, self.eta, line)
         return (x0 + 1) / 2
 
 
@@ -139,7 +142,7 @@ def sampled_image(
         noise: Gives standard normal noise like x_in: at the start, and with eta > 0 once a step but the last.
         steps: K.
         eta: 0 (deterministic given the start noise) to 1 (ancestral).
-        fidelity: 0 to 1, see `Restorer`.
+        fidelity: 0 to 1, see `Restorer`; 0 where the networks are told it.
     """
     number = itertools.count()
     first = None

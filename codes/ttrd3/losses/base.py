@@ -71,6 +71,7 @@ class Step:
         x0_target: The true one, HR.
         faithful: x_in - I_res, the image that the predicted residual alone says: the faithful end of `fidelity`.
         x0_teacher: What a teacher samples from the same noise, where there is one (options `distill`).
+        fidelity: (N,) in 0..1, the fidelity that a network which is told it was told for each image; else None.
     """
 
     outputs: dict[str, Tensor]
@@ -81,6 +82,7 @@ class Step:
     x0_target: Tensor
     faithful: Tensor
     x0_teacher: Tensor | None = None
+    fidelity: Tensor | None = None
     _features: dict[tuple[str, str], list[Tensor]] = field(default_factory=dict, repr=False)
 
     def features(self, trunk: Trunk, name: str) -> list[Tensor]:

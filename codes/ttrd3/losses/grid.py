@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttrd3.errors import DataError
 from ttrd3.losses.base import LOSSES, Step, Weight
+from ttrd3.losses.sizes import require_size
 
 PERIOD = 4  # pixels that the UNet of TTRD3-S unfolds from one of its own
 WINDOW = 8  # periods in each direction over which a grid is told from texture
@@ -33,13 +33,7 @@ class Grid:
         Raises:
             DataError: Images smaller than a window, or of sizes that the grid does not divide.
         """
-        height, width = step.x0.shape[2:]
-        side = PERIOD * WINDOW
-        if min(height, width) < side or height % PERIOD or width % PERIOD:
-            raise DataError(
-                f"losses: grid: found images of {width} x {height} pixels, expected at least {side} x {side} and "
-                f"multiples of {PERIOD}. Set data.train.crop to such a size."
-            )
+        require_size(step.x0, PERIOD * WINDOW, "grid", PERIOD)
         return grid(step.x0 - step.x0_target).abs().mean()
 
 

@@ -5,8 +5,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttrd3.errors import DataError
 from ttrd3.losses.base import LOSSES, Step, Weight
+from ttrd3.losses.sizes import require_size
 
 WINDOW = 7  # pixels of the uniform window, that of the metric
 PEAK = 2.0  # of images in [-1, 1]
@@ -22,28 +22,27 @@ class StructuralDissimilarity:
 
     Options:
         image: `faithful`, the image x_in - I_res that the residual alone says; or `x0`, the one that all outputs say.
+        by_fidelity: Weigh each image by F / (1 - F), with the fidelity F that the network was told: 0 where it is to
+            look real, ever more towards the faithful end.
         weight: Factor of the term, or [[step, factor], ...]: what it is from each step on, and 0 before.
     """
 
-    def __init__(self, image: Literal["faithful", "x0"], weight: Weight = 0.1):
+    def __init__(self, image: Literal["faithful", "x0"], by_fidelity: bool = False, weight: Weight = 0.1):
         self.image = image
+        self.by_fidelity = by_fidelity
         self.weight = weight
-        self.name = f"ssim_{image}"
+        self.name = f"ssim_{image}_by_fidelity" if by_fidelity else f"ssim_{image}"
 
     def __call__(self, step: Step) -> Tensor:
-        """The unweighted term, a scalar in [0, 2].
+        """The unweighted term, a scalar: in [0, 2], where it is not by fidelity.
 
         Raises:
             DataError: Images smaller than the window.
         """
         image: Tensor = getattr(step, self.image)
-        height, width = image.shape[2:]
-        if min(height, width) < WINDOW:
-            raise DataError(
-                f"losses: ssim: found images of {width} x {height} pixels, expected at least {WINDOW} x {WINDOW}. Set "
-                f"data.train.crop to at least {WINDOW}."
-            )
-        return 1 - ssim(image.float(), step.x0_target.float()).mean()
+        require_size(image, WINDOW, "ssim")
+        terms = 1 - ssim(image.float(), step.x0_target.float()).mean(dim=(1, 2, 3))
+        return (terms * step.fidelity / (1 - step.fidelity) if self.by_fidelity else terms).mean()
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from ttrd3.errors import DataError
 from ttrd3.losses.efficientnet_lite import MEAN, STD, load_efficientnet_lite2
 from ttrd3.losses.shift_tolerant import load_shift_tolerant, vgg16
+from ttrd3.losses.sizes import require_size
 from ttrd3.losses.trunks import Trunk, fill_features
 from ttrd3.pretrained import SOURCES
 
@@ -46,11 +46,7 @@ class TappedTrunk(nn.Module):
         Raises:
             DataError: Images that are too small for the deepest of them.
         """
-        if min(image.shape[2:]) < SMALLEST:
-            raise DataError(
-                f"losses: found images of {image.shape[3]} x {image.shape[2]} pixels, expected at least {SMALLEST} x "
-                f"{SMALLEST} for what a frozen network says of them. Set data.train.crop to at least {SMALLEST}."
-            )
+        require_size(image, SMALLEST, f"trunk {self.key.partition(' ')[0]}")
         x = ((image - self.trunk.mean) / self.trunk.std).to(self.dtype, memory_format=torch.channels_last)
         features = []
         with torch.autocast(image.device.type, enabled=False):

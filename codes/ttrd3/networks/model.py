@@ -113,13 +113,21 @@ class TTRD3(nn.Module):
         self._check_size(up, "LR image, enlarged")
         return self.transfer.textures(self.encoder(up)[-1], references, shared=shared)
 
-    def begin(self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int]) -> Denoise:
+    @property
+    def told_fidelity(self) -> bool:
+        """Whether `begin` and `forward` look at the fidelity; else it is up to the sampler."""
+        return self.unet.told_fidelity
+
+    def begin(
+        self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int], fidelity: float | Tensor = 0.0
+    ) -> Denoise:
         """Sampling of a batch begins: what does not change from step to step is taken here.
 
         Args:
             x_in: (N, 3, H, W) in [-1, 1].
             textures: Of `encode`, or None for images without a reference.
             times: Integer time of each of the K steps.
+            fidelity: 0 to 1, of all images or of each, (N,), for networks that are told it.
 
         Returns:
             A function of x_t (N, 3, H, W) in [-1, 1] and the number of the step, 0..K-1: the objective's outputs.
@@ -128,11 +136,13 @@ class TTRD3(nn.Module):
             DataError: A size that the networks cannot take.
         """
         self._check_size(x_in, "LR image, enlarged")
-        return self.unet.begin(x_in, textures or self._no_textures(x_in), times)
+        return self.unet.begin(x_in, textures or self._no_textures(x_in), times, fidelity)
 
-    def denoise(self, x_t: Tensor, t: Tensor, x_in: Tensor, textures: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The objective's outputs for x_t and x_in, (N, 3, H, W) in [-1, 1], at integer times t (N,)."""
-        return self.unet(x_t, x_in, t, textures)
+    def denoise(
+        self, x_t: Tensor, t: Tensor, x_in: Tensor, textures: Sequence[Tensor], fidelity: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """The objective's outputs for x_t and x_in, (N, 3, H, W) in [-1, 1], at integer times t and fidelity, (N,)."""
+        return self.unet(x_t, x_in, t, textures, *([fidelity] if self.told_fidelity else []))
 
     def forward(
         self,
@@ -142,9 +152,10 @@ class TTRD3(nn.Module):
         reference: Tensor | None = None,
         degraded: Tensor | None = None,
         has_reference: Tensor | None = None,
+        fidelity: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """`encode`, then `denoise` with x_in = 2 up - 1: a training step."""
-        return self.denoise(x_t, t, 2 * up - 1, self.encode(up, reference, degraded, has_reference))
+        return self.denoise(x_t, t, 2 * up - 1, self.encode(up, reference, degraded, has_reference), fidelity)
 
     def _no_textures(self, up: Tensor) -> list[Tensor]:
         n, _, h, w = up.shape

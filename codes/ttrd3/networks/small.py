@@ -58,23 +58,41 @@ class TimedBlocks(nn.Module):
         return self.blocks(torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype) + 1))
 
 
+class FidelityEmbedding(nn.Module):
+    """Fidelity F in 0..1 -> Linear, GELU, Linear: what it adds to the time embedding, nothing before any training."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(1, width), nn.GELU(), nn.Linear(width, width))
+        nn.init.zeros_(self.mlp[-1].weight)
+        nn.init.zeros_(self.mlp[-1].bias)
+
+    def forward(self, fidelity: Tensor) -> Tensor:
+        """(N,) -> (N, width)."""
+        return self.mlp(fidelity[:, None])
+
+
 class NoiseBranch(nn.Module):
-    """noise + conv3x3(TimedBlocks(x + conv3x3(noise))), all folded: features and noise -> the noise output.
+    """noise + (1 - F) conv3x3(TimedBlocks(x + conv3x3(noise))), all folded: features and noise -> the noise output.
 
     Where sampling starts, x_t - x_in is nothing but the noise: before any training the noise output is true there, and
-    what is restored is the residual's image.
+    what is restored is the residual's image. At fidelity F = 1 it stays that. A branch that is not told F has F = 0.
     """
 
-    def __init__(self, count: int, width: int, time_width: int):
+    def __init__(self, count: int, width: int, time_width: int, told_fidelity: bool):
         super().__init__()
         channels = 3 * QUARTER**2
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.blocks = TimedBlocks(count, width, time_width)
         self.head = quiet(nn.Conv2d(width, channels, 3, padding=1))
+        self.fidelity = FidelityEmbedding(time_width) if told_fidelity else None
 
-    def forward(self, x: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """(N, C, h, w), (N, 48, h, w), (N, time width) -> (N, 48, h, w)."""
-        return noise + self.head(self.blocks(x + self.first(noise), time))
+    def forward(self, x: Tensor, noise: Tensor, time: Tensor, fidelity: Tensor) -> Tensor:
+        """(N, C, h, w), (N, 48, h, w), (N, time width), (N,) -> (N, 48, h, w)."""
+        if self.fidelity is None:
+            return noise + self.head(self.blocks(x + self.first(noise), time))
+        detail = self.head(self.blocks(x + self.first(noise), time + self.fidelity(fidelity)))
+        return noise + (1 - fidelity).to(detail.dtype)[:, None, None, None] * detail
 
 
 @UNETS.register("S")
@@ -88,6 +106,8 @@ class SmallUNet(UNet):
         noise_blocks: Residual blocks of the last output's (the noise's) own, which takes the others' features and the
             noise itself and gives the noise and what is to be added to it. So it learns to look real (`train.only`)
             without a change to what is faithful; 0: the outputs share all but the last convolution.
+        told_fidelity: The noise output is told the fidelity of `sampling`, and training draws it (`train.fidelity`):
+            each fidelity has details of its own, in place of a share of the realistic end's.
     """
 
     def __init__(
@@ -96,6 +116,7 @@ class SmallUNet(UNet):
         encoder_blocks: Levels = (2, 2, 3),
         decoder_blocks: Sequence[PositiveInt] = (8, 2),
         noise_blocks: Count = 0,
+        told_fidelity: bool = False,
         *,
         outputs: int,
         texture_widths: Sequence[int],
@@ -113,6 +134,12 @@ class SmallUNet(UNet):
                 f"model.unet.noise_blocks: found {noise_blocks}, expected 0 with an objective of one output, which no "
                 "other is to be told from"
             )
+        if told_fidelity and not noise_blocks:
+            raise ConfigError(
+                "model.unet.told_fidelity: found true, expected false without model.unet.noise_blocks, which are what "
+                "is told"
+            )
+        self.told_fidelity = told_fidelity
         self.outputs = outputs
         self.size_multiple = QUARTER * 2 ** (len(widths) - 1)
         self.folds = [QUARTER // scale for scale in texture_scales]
@@ -128,10 +155,12 @@ class SmallUNet(UNet):
         self.texture = nn.Conv2d(folded, widths[0], 3, padding=1, bias=False)  # no texture: nothing is added
         self.up_blocks = nn.ModuleList(map(TimedBlocks, decoder_blocks, widths, [time_width] * len(decoder_blocks)))
         self.head = quiet(nn.Conv2d(widths[0], 3 * (1 if noise_blocks else outputs) * pixel, 3, padding=1))
-        self.noise = NoiseBranch(noise_blocks, widths[0], time_width) if noise_blocks else None
+        self.noise = NoiseBranch(noise_blocks, widths[0], time_width, told_fidelity) if noise_blocks else None
 
-    def forward(self, x_t: Tensor, x_in: Tensor, t: Tensor, textures: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """(N, 3, H, W) in [-1, 1] twice, (N,), textures (N, C, H / s, W / s) -> one or two (N, 3, H, W)."""
+    def forward(
+        self, x_t: Tensor, x_in: Tensor, t: Tensor, textures: Sequence[Tensor], fidelity: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) in [-1, 1] twice, (N,), textures (N, C, H / s, W / s), (N,) -> one or two (N, 3, H, W)."""
         time = self.time(t)
         # What x_t adds to x_in; the difference is taken in the images' precision.
         noise = fold(NOISE_GAIN * (x_t - x_in), QUARTER)
@@ -151,7 +180,8 @@ class SmallUNet(UNet):
         images = F.pixel_shuffle(self.head(x), QUARTER)
         if self.noise is None:
             return images.chunk(self.outputs, dim=1)
-        return images, F.pixel_shuffle(self.noise(x, noise, time), QUARTER)
+        fidelity = torch.zeros_like(t, dtype=torch.float32) if fidelity is None else fidelity
+        return images, F.pixel_shuffle(self.noise(x, noise, time, fidelity), QUARTER)
 
     def texture_features(self, textures: Sequence[Tensor]) -> Tensor:
         """Textures (N, C, H / s, W / s) of all scales s -> what they add to the features at quarter size."""

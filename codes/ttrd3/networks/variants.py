@@ -19,6 +19,11 @@ Denoise = Callable[[Tensor, int], tuple[Tensor, ...]]
 """x_t (N, 3, H, W) in [-1, 1] and the number of the sampling step, from 0 -> the outputs, (N, 3, H, W) each."""
 
 
+def of_each(fidelity: float | Tensor, images: Tensor) -> Tensor:
+    """One fidelity for all images, () or a number, or each's own, (N,) -> float32 (1,) or (N,) where the images are."""
+    return torch.as_tensor(fidelity, dtype=torch.float32, device=images.device).reshape(-1)
+
+
 class Trunk(nn.Module):
     """Time embedding, encoder and middle, which every variant has."""
 
@@ -42,17 +47,22 @@ class UNet(nn.Module):
     Attributes:
         size_multiple: Heights and widths must be a multiple of this.
         outputs: Images that a call gives.
+        told_fidelity: Whether a call takes the fidelity, (N,) in 0..1, behind the textures.
     """
 
     size_multiple: int
     outputs: int
+    told_fidelity: bool = False
 
-    def begin(self, x_in: Tensor, textures: Sequence[Tensor], times: Sequence[int]) -> Denoise:
+    def begin(
+        self, x_in: Tensor, textures: Sequence[Tensor], times: Sequence[int], fidelity: float | Tensor = 0.0
+    ) -> Denoise:
         """Sampling of images x_in (N, 3, H, W) in [-1, 1] with K steps at `times` begins: what is the same at each."""
+        told = [of_each(fidelity, x_in).expand(len(x_in))] if self.told_fidelity else []
 
         def denoise(x_t: Tensor, number: int) -> tuple[Tensor, ...]:
             t = torch.full((len(x_t),), times[number], device=x_t.device)
-            return self(x_t, x_in, t, textures)
+            return self(x_t, x_in, t, textures, *told)
 
         return denoise
 

@@ -21,10 +21,12 @@ class FastModel(TTRD3):
     The results are those of the plain model: in float32 up to rounding, in bfloat16 nearly.
     """
 
-    def begin(self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int]) -> Denoise:
-        """As TTRD3, and computes what depends only on x_in, the textures and the times."""
+    def begin(
+        self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int], fidelity: float | Tensor = 0.0
+    ) -> Denoise:
+        """As TTRD3, and computes what depends only on x_in, the textures, the times and the fidelity."""
         self._check_size(x_in, "LR image, enlarged")
-        return self.unet.begin(x_in, textures, times)
+        return self.unet.begin(x_in, textures, times, fidelity)
 
     def denoise(self, *_: object) -> NoReturn:
         """Not here: a single step would compute anew what `begin` computes once."""

@@ -10,7 +10,7 @@ from ttrd3.networks.fast.blocks import Step
 from ttrd3.networks.fast.convolutions import FastConv, frozen
 from ttrd3.networks.small import QUARTER, NoiseBranch, SmallUNet, TimedBlocks, fold
 from ttrd3.networks.unet import NOISE_GAIN
-from ttrd3.networks.variants import Denoise
+from ttrd3.networks.variants import Denoise, of_each
 
 
 class FastBlocks:
@@ -21,8 +21,8 @@ class FastBlocks:
         self.blocks = [(FastConv(block.conv1, dtype), FastConv(block.conv2, dtype)) for block in blocks.blocks]
 
     def begin(self, times: Tensor) -> Step:
-        """Time embeddings of the K steps (K, time width) -> the steps."""
-        scale, shift = self.time(times)[:, :, None, None].to(self.dtype).chunk(2, dim=1)  # (K, C, 1, 1)
+        """Time embeddings of the K steps, (K, time width), or (K, N, time width) of each image's own -> the steps."""
+        scale, shift = self.time(times)[..., None, None].to(self.dtype).chunk(2, dim=-3)  # (K, C, 1, 1) or (K, N, ...)
         scale = scale + 1
 
         def step(x: Tensor, number: int) -> Tensor:
@@ -42,14 +42,25 @@ class FastNoiseBranch:
         self.first = FastConv(branch.first, dtype)
         self.blocks = FastBlocks(branch.blocks, dtype)
         self.head = FastConv(branch.head, torch.float32)
+        self.fidelity = branch.fidelity
 
-    def begin(self, embeddings: Tensor) -> Callable[[Tensor, Tensor, int], Tensor]:
-        """Embeddings (K, time width) of all steps -> features, folded noise and number of a step -> noise output."""
-        blocks = self.blocks.begin(embeddings)
+    def begin(self, embeddings: Tensor, fidelity: Tensor) -> Callable[[Tensor, Tensor, int], Tensor]:
+        """Start K steps.
+
+        Args:
+            embeddings: (K, time width), of the times.
+            fidelity: (1,) or (N,), for a branch that is told it.
+
+        Returns:
+            A function of features (N, C, h, w), folded noise (N, 48, h, w) and the number of the step: noise output.
+        """
+        told = self.fidelity is not None
+        blocks = self.blocks.begin(embeddings[:, None] + self.fidelity(fidelity) if told else embeddings)
+        share = (1 - fidelity)[:, None, None, None]
 
         def step(x: Tensor, noise: Tensor, number: int) -> Tensor:
-            x = blocks(self.first(noise.to(self.dtype)).add_(x), number)
-            return self.head(x.float()).add_(noise)
+            x = self.head(blocks(self.first(noise.to(self.dtype)).add_(x), number).float())
+            return (x.mul_(share) if told else x).add_(noise)
 
         return step
 
@@ -59,6 +70,7 @@ class FastSmallUNet:
 
     def __init__(self, unet: SmallUNet, dtype: torch.dtype):
         self.size_multiple, self.outputs, self.dtype = unet.size_multiple, unet.outputs, dtype
+        self.told_fidelity = unet.told_fidelity
         self.plain: SmallUNet = frozen(unet).float()
         # x_in is the same at every step, so it must be the last half of the channels, as FastConv wants them.
         self.first = FastConv(self.plain.first, dtype, constant=unet.first.in_channels // 2)
@@ -70,11 +82,13 @@ class FastSmallUNet:
         self.up_blocks = [FastBlocks(blocks, dtype) for blocks in self.plain.up_blocks]
         self.noise = None if self.plain.noise is None else FastNoiseBranch(self.plain.noise, dtype)
 
-    def begin(self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int]) -> Denoise:
+    def begin(
+        self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int], fidelity: float | Tensor = 0.0
+    ) -> Denoise:
         """As `UNet.begin`; without textures what they would contribute is not computed."""
         embeddings = self.plain.time(torch.tensor(times, device=x_in.device))
         down_blocks, up_blocks = ([b.begin(embeddings) for b in side] for side in (self.down_blocks, self.up_blocks))
-        noise_branch = None if self.noise is None else self.noise.begin(embeddings)
+        noise_branch = None if self.noise is None else self.noise.begin(embeddings, of_each(fidelity, x_in))
         first = self.first.begin(_layout(fold(x_in, QUARTER)))
         textured = None if textures is None else self.plain.texture_features(textures).to(self.dtype)
 

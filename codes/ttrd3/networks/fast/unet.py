@@ -102,13 +102,21 @@ class FastDecoder:
 class FastUNet:
     """Any of the three variants, its weights copied as they are now."""
 
+    told_fidelity = False
+
     def __init__(self, unet: nn.Module, dtype: torch.dtype):
         self.size_multiple, self.outputs = unet.size_multiple, unet.outputs
         self.nets = []  # of each trunk: time embedding, trunk, the decoders that follow it
         for trunk, decoders in unet.parts():
             self.nets.append((frozen(trunk.time), FastTrunk(trunk, dtype), [FastDecoder(d, dtype) for d in decoders]))
 
-    def begin(self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int]) -> Denoise:
+    def begin(
+        self,
+        x_in: Tensor,
+        textures: Sequence[Tensor] | None,
+        times: Sequence[int],
+        fidelity: float | Tensor = 0.0,  # noqa: ARG002 - one interface
+    ) -> Denoise:
         """As `UNet.begin`; without textures what they would contribute is not computed."""
         t = torch.tensor(times, device=x_in.device)
         runs = []
