@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from helpers import TINY
 
+from ttrd3.__main__ import main
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -20,8 +22,16 @@ def script():
     del sys.modules[spec.name]
 
 
+def run_here(words, check):
+    """A training without a process of its own: importing PyTorch four times takes longer than the trainings."""
+    assert check
+    assert words[:4] == [sys.executable, "-P", "-m", "ttrd3"]
+    assert main(words[4:]) == 0
+
+
 def test_two_designs(script, monkeypatch, tmp_path):
     monkeypatch.setattr(script, "TRIAL_STEPS", 20)
+    monkeypatch.setattr(script.subprocess, "run", run_here)
     options = ["--base", str(ROOT / "options" / "quickstart.yml"), "--minutes", "0.02"]
     common = ["--common", *TINY, f"output={tmp_path / 'runs'}", "val.pictures=0"]
     designs = ["--design", "narrow", "--design", "wide model.encoder.hidden=8"]
