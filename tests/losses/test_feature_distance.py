@@ -227,5 +227,8 @@ def test_files_that_hold_something_else(files, tmp_path):
 
 def test_images_that_are_too_small_are_told(files):
     loss = LOSSES.build({"type": "features", "trunk": "squeezenet", "file": str(files["squeezenet"])}, "losses.0")
-    with pytest.raises(DataError, match=r"found images of 28 x 28 pixels.*data\.train\.crop to at least 32"):
+    with pytest.raises(
+        DataError,
+        match=r"squeezenet: found images of 28 x 28 pixels, expected at least 32 x 32\. Set data\.train\.crop",
+    ):
         loss(step(size=28))
