@@ -70,7 +70,7 @@ class Restoration(nn.Module):
             textures = [self.strength * texture for texture in textures]
         denoise = self.model.begin(x_in, textures, self.process.times(self.steps)[:-1], self.fidelity)
         start = noise.permute(2, 0, 1)[None]
-        line = 0.0 if self.model.told_fidelity else self.fidelity
+        line = self.model.left_to_sampler(self.fidelity)
         x0 = sampled_image(denoise, self.process, self.objective, x_in, lambda: start, self.steps, fidelity=line)
         return (x0[0].permute(1, 2, 0) + 1) / 2
 

@@ -117,7 +117,7 @@ class Restorer:
             with of_networks(self.precision, x.device):
                 return denoise(x, number)
 
-        line = 0.0 if self.model.told_fidelity else self.fidelity
+        line = self.model.left_to_sampler(self.fidelity)
         x0 = sampled_image(precise, self.process, self.objective, x_in, noise, self.steps, self.eta, line)
         return (x0 + 1) / 2
 

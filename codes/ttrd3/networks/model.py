@@ -118,6 +118,10 @@ class TTRD3(nn.Module):
         """Whether `begin` and `forward` look at the fidelity; else it is up to the sampler."""
         return self.unet.told_fidelity
 
+    def left_to_sampler(self, fidelity: float) -> float:
+        """The share of the residual's image, 0 to 1, that the sampler is to blend in: 0 where `begin` was told it."""
+        return 0.0 if self.told_fidelity else fidelity
+
     def begin(
         self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int], fidelity: float | Tensor = 0.0
     ) -> Denoise:
