@@ -182,6 +182,7 @@ LOSSES_OF_A_STEP = [
     {"type": "posterior"},
     {"type": "restored"},
     {"type": "ssim", "image": "faithful"},
+    {"type": "consistency"},
     {"type": "grid"},
     {"type": "perceptual", "trunk": "squeezenet"},
     {"type": "features", "trunk": "squeezenet"},

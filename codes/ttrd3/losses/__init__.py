@@ -1,6 +1,6 @@
 """Losses by name; importing this package registers all of them."""
 
-from ttrd3.losses import adversarial, features, grid, perceptual, posterior, prediction, structural
+from ttrd3.losses import adversarial, features, grid, perceptual, posterior, prediction, reduced, structural
 from ttrd3.losses.base import LOSSES, Loss, Step
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "perceptual",
     "posterior",
     "prediction",
+    "reduced",
     "structural",
 ]

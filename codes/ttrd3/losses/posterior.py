@@ -45,10 +45,23 @@ class RestoredPixel(PixelLoss):
 
     Options:
         norm: Mean absolute (l1) or squared (l2) error.
+        by_fidelity: Weigh each image by F / (1 - F), with the fidelity F that the network was told (`ssim` too).
         weight: Factor of the term, or [[step, factor], ...]: what it is from each step on, and 0 before.
     """
 
     kind, image, target = "restored", "x0", "x0_target"
+
+    def __init__(self, norm: Literal["l1", "l2"] = "l1", by_fidelity: bool = False, weight: Weight = 1.0):
+        super().__init__(norm, weight)
+        self.by_fidelity = by_fidelity
+        self.name += "_by_fidelity" if by_fidelity else ""
+
+    def __call__(self, step: Step) -> Tensor:
+        """The unweighted term, a scalar."""
+        if not self.by_fidelity:
+            return super().__call__(step)
+        terms = NORMS[self.norm](step.x0, step.x0_target, reduction="none").mean(dim=(1, 2, 3))
+        return (terms * step.fidelity / (1 - step.fidelity)).mean()
 
 
 @LOSSES.register("distilled")
