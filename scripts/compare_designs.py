@@ -62,7 +62,8 @@ def compare(base: Path, common: list[str], design: str, minutes: float) -> Resul
     trial += ["train.log_every=20", "data.val.limit=1"]
     options, folder = train(base, trial)
     speeds = sorted(float(speed) for speed in SPEED.findall(folder.log.read_text()))
-    steps = round(minutes * 60 * speeds[len(speeds) // 2] / (options.train.batch_size * options.train.accumulation))
+    images = options.train.batch_size * options.train.accumulation
+    steps = max(1, round(minutes * 60 * speeds[len(speeds) // 2] / images))
     _, folder = train(base, [*given, f"name=designs-{name}", f"train.steps={steps}"])
     results, log = json.loads(folder.validations()[steps].read_text()), folder.log.read_text()
     speeds = [float(speed) for speed in SPEED.findall(log)]
