@@ -3,9 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttrd3.data.degrade import SCALE
 from ttrd3.losses.base import LOSSES, Step, Weight
 from ttrd3.losses.sizes import require_size
+
+SCALE = 4  # HR pixels per LR pixel in each direction
 
 
 @LOSSES.register("consistency")
