@@ -4,7 +4,7 @@ A design is a name and what it changes in an options file. Its speed is measured
 counts then has as many steps as fit into the minutes, so that the learning rate falls to its end in each, and is
 validated. Runs are output/designs-NAME; what is finished is not done again.
 
-  python scripts/compare_designs.py --minutes 3 --base options/TTRD3-S-base.yml --out figures/designs.md \\
+  python scripts/compare_designs.py --minutes 3 --base options/TTRD3-S-base.yml --out runs/designs.md \\
       --common sampling.fidelity=1 'losses=[{type: l1, of: residual}]' \\
       --design shipped --design 'width64 model.unet.widths=[64,96,128] model.unet.encoder_blocks=[1,1,2]'
 """

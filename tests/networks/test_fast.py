@@ -102,7 +102,8 @@ def test_a_noise_branch_that_is_told_the_fidelity():
                         assert relative_error(a, b) < FLOAT32
 
 
-def test_fidelity_that_the_network_is_told_ends_with_the_residual_alone():
+@pytest.mark.parametrize("count", [1, 4])
+def test_fidelity_that_the_network_is_told_ends_with_the_residual_alone(count):
     plain = model("S", levels=1, noise_blocks=2, told_fidelity=True)
     with torch.no_grad():
         for parameter in plain.unet.noise.fidelity.parameters():
@@ -111,7 +112,9 @@ def test_fidelity_that_the_network_is_told_ends_with_the_residual_alone():
     noise, process = torch.randn(up.shape), DiffusionProcess()
     found = {}
     for fidelity in (0.0, 0.5, 1.0):
-        restorer = Restorer(prepare(plain), process, OBJECTIVES["pred_res_noise"], 1, 1.0, 0.0, 5, fidelity=fidelity)
+        restorer = Restorer(
+            prepare(plain), process, OBJECTIVES["pred_res_noise"], count, 1.0, 0.0, 5, fidelity=fidelity
+        )
         found[fidelity] = restorer.sampled(up, None, lambda: noise)
     x_in = 2 * up - 1
     with torch.inference_mode():

@@ -59,7 +59,8 @@ class Job:
         settings = asdict(upscaler.settings)
         for name in ("batch_size", "feature_memory"):  # without influence on the result
             del settings[name]
-        settings |= {"steps": upscaler.restorer.steps, "eta": upscaler.restorer.eta}
+        used = upscaler.restorer  # with the weights' own values where none were asked for
+        settings |= {"steps": used.steps, "eta": used.eta, "fidelity": used.fidelity}
         apart = ("reference", "overwrite", "format")
         asked = {part.name: getattr(options, part.name) for part in fields(options) if part.name not in apart}
         asked["bands"] = None if options.bands is None else list(options.bands)

@@ -142,7 +142,7 @@ def sampled_image(
         noise: Gives standard normal noise like x_in: at the start, and with eta > 0 once a step but the last.
         steps: K.
         eta: 0 (deterministic given the start noise) to 1 (ancestral).
-        fidelity: 0 to 1, see `Restorer`; 0 where the networks are told it.
+        fidelity: 0 to 1, see `Restorer`; of `TTRD3.left_to_sampler`.
     """
     number = itertools.count()
     first = None

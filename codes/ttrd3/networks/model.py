@@ -119,8 +119,11 @@ class TTRD3(nn.Module):
         return self.unet.told_fidelity
 
     def left_to_sampler(self, fidelity: float) -> float:
-        """The share of the residual's image, 0 to 1, that the sampler is to blend in: 0 where `begin` was told it."""
-        return 0.0 if self.told_fidelity else fidelity
+        """The share of the residual's image, 0 to 1, that the sampler is to blend in: 0 where `begin` was told it.
+
+        But for 1, which is that image: the noise output of a network that is told 1 is true at the first step alone.
+        """
+        return 0.0 if self.told_fidelity and fidelity < 1 else fidelity
 
     def begin(
         self, x_in: Tensor, textures: Sequence[Tensor] | None, times: Sequence[int], fidelity: float | Tensor = 0.0
