@@ -95,6 +95,10 @@ class Step:
             self._features[key] = trunk((getattr(self, name) + 1) / 2)
         return self._features[key]
 
+    def by_fidelity(self, terms: Tensor) -> Tensor:
+        """Mean of the terms of the images, (N,), each F / (1 - F) times: the option `by_fidelity` of losses."""
+        return (terms * self.fidelity / (1 - self.fidelity)).mean()
+
     def masked(self, valid: Tensor) -> "Step":
         """The step with what was predicted where there are no data replaced by its target.
 

@@ -61,7 +61,7 @@ class RestoredPixel(PixelLoss):
         if not self.by_fidelity:
             return super().__call__(step)
         terms = NORMS[self.norm](step.x0, step.x0_target, reduction="none").mean(dim=(1, 2, 3))
-        return (terms * step.fidelity / (1 - step.fidelity)).mean()
+        return step.by_fidelity(terms)
 
 
 @LOSSES.register("distilled")

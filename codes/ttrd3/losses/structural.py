@@ -42,7 +42,7 @@ class StructuralDissimilarity:
         image: Tensor = getattr(step, self.image)
         require_size(image, WINDOW, "ssim")
         terms = 1 - ssim(image.float(), step.x0_target.float()).mean(dim=(1, 2, 3))
-        return (terms * step.fidelity / (1 - step.fidelity) if self.by_fidelity else terms).mean()
+        return step.by_fidelity(terms) if self.by_fidelity else terms.mean()
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
