@@ -144,6 +144,6 @@ def test_torchrun(tmp_path):
 def test_a_batch_that_cannot_be_shared(tiny):
     options = tiny("train.processes=3", "train.batch_size=4")
     with pytest.raises(ConfigError, match=r"train\.batch_size: found 4, but train\.processes is 3.*multiple of 3"):
-        launch.processes(options)
-    assert launch.processes(tiny("train.processes=2", "train.batch_size=4")) == 2
-    assert launch.processes(tiny()) == 1
+        launch.processes([options])
+    assert launch.processes([tiny("train.processes=2", "train.batch_size=4")]) == 2
+    assert launch.processes([tiny()]) == 1

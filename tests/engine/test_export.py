@@ -106,6 +106,33 @@ def test_the_small_network_with_an_encoder_of_one_level(tmp_path, capsys):
     assert "differs from PyTorch" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("fidelity", [0.25, 1.0])
+def test_networks_that_are_told_fidelity(tmp_path, fidelity):
+    """The graph's network and sampler share fidelity as `val`'s do; what the network is told counts."""
+    told = ("model.unet.noise_blocks=1", "model.unet.told_fidelity=true", f"sampling.fidelity={fidelity}")
+    options = load_options([str(ROOT / "options" / "quickstart.yml"), *TINY, *SMALL, *told, "sampling.steps=2"])
+    weights, path = tmp_path / "told.safetensors", tmp_path / "told.onnx"
+    torch.manual_seed(0)
+    model = build.build_model(options.model, options.diffusion)
+    with torch.no_grad():
+        for parameter in model.unet.noise.parameters():  # told nothing before any training
+            parameter.normal_(std=0.1)
+    checkpoint.save_state(weights, model.state_dict(), options, 3)
+    assert main(["export", "--onnx", str(path), "--weights", str(weights), "--tile", "32", "--strength", "0"]) == 0
+    rng = np.random.default_rng(3)
+    up, noise = rng.integers(256, size=(32, 32, 3), dtype=np.uint8), rng.standard_normal((32, 32, 3), dtype=np.float32)
+    (found,) = onnxruntime.InferenceSession(path).run(["sr"], {"up": up, "noise": noise})
+    restorer = make_restorer(options, model.eval(), build.build_process(options.diffusion))
+
+    def expected():
+        image, start = (torch.from_numpy(array).permute(2, 0, 1)[None] for array in (up / np.float32(255), noise))
+        return restorer.sampled(image, None, lambda: start)[0].permute(1, 2, 0).numpy()
+
+    np.testing.assert_allclose(found, expected(), atol=1e-5)
+    restorer.fidelity = 0.0
+    assert np.abs(found - expected()).max() > 0.01
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

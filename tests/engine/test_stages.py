@@ -6,6 +6,8 @@ from safetensors.torch import load_file
 
 from ttrd3 import config
 from ttrd3.__main__ import main
+from ttrd3.engine import launch
+from ttrd3.engine.options import load_options
 from ttrd3.engine.run_folder import RunFolder
 from ttrd3.engine.stages import stages
 from ttrd3.errors import ConfigError
@@ -58,3 +60,30 @@ def test_other_networks_are_told_before_anything_is_trained(files):
     with pytest.raises(ConfigError, match=r"model\.unet\.width: found 16, but .*first\.yml.* has 8"):
         stages(second)
     assert not RunFolder(first).path.exists()
+
+
+def test_the_earlier_training_takes_what_the_command_line_says_of_places_and_machine(files, tmp_path):
+    file, _, _ = files()
+    words = [str(file), f"output={tmp_path / 'elsewhere'}", "train.precision=bfloat16", "train.learning_rate=0.5"]
+    first, second = stages(load_options(words), words)
+    for options in (first, second):
+        assert options.output == str(tmp_path / "elsewhere")
+        assert options.train.precision == "bfloat16"
+    assert second.train.learning_rate == 0.5 != first.train.learning_rate
+    assert second.train.start_from == str(tmp_path / "elsewhere" / "first" / "weights.safetensors")
+
+
+def test_what_the_later_training_lacks_is_told_before_the_earlier_begins(files, tmp_path, capsys):
+    missing = tmp_path / "vgg.pth"
+    loss = f"losses=[{{type: restored, norm: l1}}, {{type: perceptual, file: {missing}}}]"
+    file, first, _ = files(loss)
+    assert main(["-q", "train", str(file)]) == 2
+    assert str(missing) in capsys.readouterr().err
+    assert not RunFolder(first).path.exists()
+
+
+def test_every_training_shares_its_batch_among_the_processes(files):
+    file, *_ = files("train.batch_size=4", "train.processes=4")
+    trainings = stages(load_options([str(file)]))
+    with pytest.raises(ConfigError, match=r"batch_size: found 2, but train\.processes is 4.* of the run first\."):
+        launch.processes(trainings)

@@ -190,6 +190,13 @@ def test_a_loss_by_fidelity_needs_a_network_that_is_told_it(tiny):
         tiny(*SMALL, BY_FIDELITY)
 
 
+@pytest.mark.parametrize("setting", ["diffusion.objective=pred_res_add_noise", "diffusion.sum_scale=0.04"])
+def test_fidelity_cannot_be_told_where_the_noise_output_does_not_begin_true(tiny, setting):
+    found = r"told_fidelity: found true with the objective \w+ and sum_scale \S+, expected pred_res_noise and 0\.01"
+    with pytest.raises(ConfigError, match=found):
+        tiny(*SMALL, *TOLD, setting)
+
+
 # --- critics ---
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 from torchvision import models
 
+from ttrd3.__main__ import main
 from ttrd3.engine.build import build_dataset, build_model, build_process
 from ttrd3.engine.loading import ValidationSamples
 from ttrd3.engine.trainer import Trainer
@@ -50,6 +52,21 @@ def test_reference_strength(run, tiny):
 
     assert psnr("sampling.reference_strength=0") == psnr("data.val.reference=none")
     assert psnr("sampling.reference_strength=0.5") != psnr() != psnr("sampling.reference_strength=0")
+
+
+def test_validations_on_other_data_have_folders_of_their_own(run, tiny, tmp_path):
+    def folder(*settings):
+        return validate_weights(tiny("train.steps=1", "val.pictures=0", "val.save_images=false", *settings))[1]
+
+    shutil.copytree(ROOT / "samples/neon", tmp_path / "mine")
+    index = tmp_path / "sharp.index"
+    assert main(["-q", "index", "--library", str(ROOT / "samples/neon"), "--out", str(index)]) == 0
+    retrieved = ("data.val.reference=retrieved", f"data.val.index={index}")
+    found = [folder(), folder(f"data.val.root={tmp_path / 'mine'}"), folder("data.val.reference_split=train")]
+    found += [folder(*retrieved), folder(*retrieved, "data.val.top=2")]
+    assert len(set(found)) == 5
+    assert "-mine-val-" in found[1].name
+    assert "-sharp-top2-" in found[4].name
 
 
 def test_what_is_written_is_what_was_measured(run, tiny):

@@ -12,6 +12,7 @@ from helpers import relative_error
 from PIL import Image
 
 import ttrd3
+from ttrd3 import Upscaler
 from ttrd3.data.degrade import degrade, lr_from_hr, up_from_lr
 from ttrd3.environment import ROOT
 from ttrd3.errors import CheckpointError, DataError, DeviceError, UserError
@@ -142,6 +143,23 @@ def test_order_and_batch_do_not_matter(upscaler, lr):
         np.testing.assert_allclose(other, results[0], atol=1e-4)
     np.testing.assert_array_equal(upscaler(tile=64, overlap=16).upscale(lr), one.upscale(lr))
     assert (upscaler(tile=64, overlap=16, seed=11).upscale(lr) != one.upscale(lr)).mean() > 0.1
+
+
+def test_the_files_own_reference_strength_holds_where_none_is_asked_for(make_weights, lr):
+    reference = picture(5, 96, 160)
+    asked, own = (
+        Upscaler.from_file(make_weights(f"sampling.reference_strength={s}"), "cpu", **settings).upscale(lr, reference)
+        for s, settings in ((1, {"strength": 0.5}), (0.5, {}))
+    )
+    assert np.array_equal(asked, own)
+
+
+def test_weights_are_told_apart_by_what_is_computed_with_them(make_weights):
+    prints = [
+        Upscaler.from_file(make_weights(*settings), "cpu").trained.fingerprint
+        for settings in ((), ("model.transfer.normalization=released",), ("name=other", "sampling.steps=3"))
+    ]
+    assert prints[0] == prints[2] != prints[1]
 
 
 def test_strength(upscaler, lr):

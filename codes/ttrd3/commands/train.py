@@ -4,7 +4,8 @@
   ttrd3 train options/TTRD3.yml data.train.root=datasets/AID data.val.root=datasets/AID
   ttrd3 train options/TTRD3.yml name=width32 model.unet.width=32
 
-Where train.start_from names an options file, that training comes first.
+Where train.start_from names an options file, that training comes first; of this command line it takes what says where
+data and results lie (output, data.*.root, data.*.index) and what the machine can do (device, train.precision, ...).
 
 Every visible GPU takes part, by one process each (train.processes); under torchrun, the processes that it started.
 
@@ -36,17 +37,18 @@ def run(args: argparse.Namespace) -> int:
     """Train; 130 if interrupted."""
     from ttrd3.engine import distributed, launch
     from ttrd3.engine.options import load_options
-    from ttrd3.engine.stages import stages
+    from ttrd3.engine.stages import require, stages
 
     options = load_options(args.options)
-    trainings = stages(options)
-    count = launch.processes(options)
+    trainings = stages(options, args.options)
+    count = launch.processes(trainings)
     if count > 1 and not distributed.world_size():
         return launch.launch(_words(args), count)
     with distributed.joined(cuda=distributed.uses_cuda(options.device)) as world:
         if not world.main:
             logging.getLogger("ttrd3").setLevel(logging.CRITICAL)  # the main process speaks
         try:
+            require(trainings[1:], world)
             codes = (_train(training, world, args.accept_changes) for training in trainings)
             return next(filter(None, codes), 0)  # the first that does not end well ends it
         except UserError as error:

@@ -44,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sharp image of the place, or of similar ones (none)",
     )
     add("--steps", type=int, metavar="K", help="sampling steps (as the weights' options say)")
-    add("--strength", type=float, default=1.0, metavar="S", help="of the reference, 0 to 1 (1: as trained)")
+    add(
+        "--strength", type=float, metavar="S",
+        help="of the reference, 0 to 1, 1 being as trained (as the weights' options say)",
+    )  # fmt: skip
     add(
         "--fidelity", type=float, metavar="F",
         help="0 (most realistic: sampled as trained) to 1 (most faithful: the residual alone, no noise); (as the "

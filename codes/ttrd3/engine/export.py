@@ -102,6 +102,11 @@ def export(weights: Path, onnx: Path, tile: int, steps: int | None, strength: fl
         raise ConfigError(
             f"--steps: found {steps}, expected at most {options.diffusion.timesteps}, the diffusion steps of {weights}"
         )
+    if options.sampling.eta and steps > 1:
+        logger.warning(
+            "%s: its options sample with eta %g; the graph takes deterministic steps, eta 0", weights,
+            options.sampling.eta,
+        )  # fmt: skip
     strength = options.sampling.reference_strength if strength is None else strength
     restoration = Restoration(options, stored.weights(), weights, steps, strength).eval()
     multiple = restoration.model.size_multiple

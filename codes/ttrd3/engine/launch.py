@@ -1,6 +1,7 @@
 """Starts one process for each device through torchrun's agent, where the user has not done so."""
 
 import logging
+import math
 import sys
 import uuid
 from collections.abc import Sequence
@@ -20,38 +21,40 @@ SAVING = 600  # seconds that processes have to finish a step and save after a si
 INTERRUPTED = 130
 
 
-def processes(options: Options) -> int:
-    """How many processes train on this machine.
+def processes(trainings: Sequence[Options]) -> int:
+    """How many processes train on this machine: as many for each of the trainings, which follow each other.
 
-    `train.processes`, or one for each visible GPU as long as they share a batch evenly; one where there is none.
+    `train.processes`, or one for each visible GPU as long as they share every batch evenly; one where there is none.
     Under torchrun it has decided.
 
     Raises:
         ConfigError: The batch cannot be shared out evenly.
     """
-    train = options.train
+    train = trainings[-1].train
+    batches = [training.train.batch_size for training in trainings]
     if started := distributed.world_size():
         asked, who = started, f"torchrun started {started} processes"
     elif train.processes is not None:
         asked, who = train.processes, f"train.processes is {train.processes}"
     else:
-        return _for_visible_devices(options)
-    if train.batch_size % asked:
-        raise ConfigError(
-            f"train.batch_size: found {train.batch_size}, but {who}, which share each batch. "
-            f"Set train.batch_size to a multiple of {asked} (and train.accumulation so that their product stays)."
-        )
+        return _for_visible_devices(trainings[-1].device, batches)
+    for training, batch in zip(trainings, batches, strict=True):
+        if batch % asked:
+            raise ConfigError(
+                f"train.batch_size: found {batch}, but {who}, which share each batch of the run {training.name}. "
+                f"Set train.batch_size to a multiple of {asked} (and train.accumulation so that their product stays)."
+            )
     return asked
 
 
-def _for_visible_devices(options: Options) -> int:
-    devices = torch.cuda.device_count() if options.device in ("auto", "cuda") else 1
-    batch = options.train.batch_size
-    count = max(n for n in range(1, max(1, devices) + 1) if batch % n == 0)
+def _for_visible_devices(device: str, batches: Sequence[int]) -> int:
+    devices = torch.cuda.device_count() if device in ("auto", "cuda") else 1
+    shared = math.gcd(*batches)
+    count = max(n for n in range(1, max(1, devices) + 1) if shared % n == 0)
     if count < devices:
         logger.warning(
-            "%d of %d GPUs are used: train.batch_size is %d, and the processes share each batch evenly. "
-            "Set it to a multiple of %d to use all of them.", count, devices, batch, devices,
+            "%d of %d GPUs are used: train.batch_size is %s, and the processes share each batch evenly. "
+            "Set it to a multiple of %d to use all of them.", count, devices, " and ".join(map(str, batches)), devices,
         )  # fmt: skip
     return count
 

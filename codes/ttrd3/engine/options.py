@@ -1,5 +1,6 @@
 """Everything an option file may say: one class a section, assembled from the signatures of what is registered."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ from ttrd3.losses.base import turns, weight_at
 from ttrd3.metrics import METRICS
 from ttrd3.networks.mfab import ENCODERS
 from ttrd3.networks.sttg import TRANSFERS
+from ttrd3.networks.unet import NOISE_GAIN
 from ttrd3.networks.variants import UNETS
 from ttrd3.paths import input_path
 from ttrd3.registry import Count, PositiveInt, Probability, Section, schema_of
@@ -198,6 +200,7 @@ def _check_together(options: Options, document: config.Document) -> None:
             f"the objective {options.diffusion.objective} predicts noise alone, and fidelity needs a residual at the "
             "first step. Set it to 0."
         )
+    _check_told_fidelity(options, document)
     for number, loss in enumerate(options.losses):
         if getattr(loss, "of", None) not in (None, *outputs):
             raise ConfigError(
@@ -227,6 +230,18 @@ def _check_together(options: Options, document: config.Document) -> None:
             f"{document.place(('train', 'detach_residual'))}: train.detach_residual: found true, expected false with "
             f"the objective {options.diffusion.objective}, whose x_0 depends on one output alone. Set it to false, or "
             f"choose another objective: {' or '.join(OF_TWO_OUTPUTS)}"
+        )
+
+
+def _check_told_fidelity(options: Options, document: config.Document) -> None:
+    diffusion, scale = options.diffusion, NOISE_GAIN**-2
+    works = diffusion.objective == "pred_res_noise" and math.isclose(diffusion.sum_scale, scale)
+    if getattr(options.model.unet, "told_fidelity", False) and not works:
+        raise ConfigError(
+            f"{document.place(('model', 'unet', 'told_fidelity'))}: model.unet.told_fidelity: found true with the "
+            f"objective {diffusion.objective} and sum_scale {diffusion.sum_scale:g}, expected pred_res_noise and "
+            f"{scale:g}: with others what the noise output begins with is not the noise of the first step, and "
+            "fidelity 1 would not be the residual's image"
         )
 
 

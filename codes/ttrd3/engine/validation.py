@@ -90,10 +90,16 @@ def _label(options: Options, weights: Path, step: int, changes: list[behaviour.C
 
     Training itself uses the step alone, so that `val` never writes over what training found.
     """
-    data, sampling = options.data.val, options.sampling
+    data, sampling, train = options.data.val, options.sampling, options.data.train
     own = options.weights is None
     parts = [step_label(step)] if own else [f"{weights.parent.name}-{weights.stem}", step_label(step)]
-    parts += [data.split, data.reference, f"{sampling.steps}steps", f"seed{options.seed}"]
+    parts += [Path(data.root).name] if data.root != train.root else []
+    parts += [data.split, data.reference]
+    if data.index is not None and (data.reference == "retrieved" or data.retrieved):
+        parts += [Path(data.index).stem] if data.index != train.index else []
+        parts += [f"top{data.top}"] if data.top > 1 else []
+    parts += [f"from_{data.reference_split}"] if data.reference_split != "auto" else []
+    parts += [f"{sampling.steps}steps", f"seed{options.seed}"]
     parts += [f"eta{sampling.eta:g}"] if sampling.eta else []
     parts += [f"strength{sampling.reference_strength:g}"] if sampling.reference_strength != 1 else []
     parts += [f"fidelity{sampling.fidelity:g}"] if sampling.fidelity else []

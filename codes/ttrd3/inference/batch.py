@@ -71,7 +71,7 @@ def upscale_files(
         DataError: References that are an index or a folder, and cannot be used for any input: nothing was begun.
     """
     given = options.reference
-    if isinstance(given, Path) and upscaler.settings.strength > 0:
+    if isinstance(given, Path) and upscaler.restorer.strength > 0:
         tile, device = upscaler.settings.tile, upscaler.device
         options = replace(options, reference=opened(given, inputs, out, tile, device, share))
     report, waiting, tiles = Report(), [], {}

@@ -60,7 +60,7 @@ class Job:
         for name in ("batch_size", "feature_memory"):  # without influence on the result
             del settings[name]
         used = upscaler.restorer  # with the weights' own values where none were asked for
-        settings |= {"steps": used.steps, "eta": used.eta, "fidelity": used.fidelity}
+        settings |= {"steps": used.steps, "strength": used.strength, "eta": used.eta, "fidelity": used.fidelity}
         apart = ("reference", "overwrite", "format")
         asked = {part.name: getattr(options, part.name) for part in fields(options) if part.name not in apart}
         asked["bands"] = None if options.bands is None else list(options.bands)
@@ -117,7 +117,7 @@ class Job:
         return self.upscaler.tiler(self.scene, self.references, self.options.samples, tile, batch_size)
 
     def _open_reference(self, stack: contextlib.ExitStack) -> ReferenceSource:
-        if self.options.reference is None or self.upscaler.settings.strength == 0:
+        if self.options.reference is None or self.upscaler.restorer.strength == 0:
             return NoReference()
         if isinstance(self.options.reference, Library):
             return self.options.reference.references(self.source, self.upscaler.multiple)

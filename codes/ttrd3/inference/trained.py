@@ -1,5 +1,7 @@
 """A weights file -> the networks and the process that it was trained for; the file's own options say which."""
 
+import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from pydantic import ValidationError
 from ttrd3.diffusion.objectives import OBJECTIVES, Objective
 from ttrd3.diffusion.process import DiffusionProcess
 from ttrd3.errors import CheckpointError, ConfigError
-from ttrd3.inference.weights import checksum, load, load_state
+from ttrd3.inference.weights import Stored, checksum, load, load_state
 from ttrd3.networks.model import TTRD3
 from ttrd3.registry import schema_of
 
@@ -20,9 +22,10 @@ class Trained:
 
     Attributes:
         steps: Sampling steps K that the file's options give.
-        eta: Of sampling, as the file's options give it.
+        strength: Of the reference, as the file's options give it.
+        eta: Of sampling, likewise.
         fidelity: Likewise, see `Restorer`.
-        fingerprint: Tells these parameters from others.
+        fingerprint: Tells these parameters, networks and process from others.
     """
 
     path: Path
@@ -31,6 +34,7 @@ class Trained:
     objective: Objective
     objective_name: str
     steps: int
+    strength: float
     eta: float
     fidelity: float
     fingerprint: str
@@ -52,6 +56,7 @@ def read_trained(path: Path) -> Trained:
         network = TTRD3.from_options(model["encoder"], model["transfer"], model["unet"], len(objective.outputs))
         sampling: dict[str, Any] = stored.options.get("sampling", {})
         steps = int(sampling.get("steps", 10))
+        strength = float(sampling.get("reference_strength", 1.0))
         eta, fidelity = (float(sampling.get(key, 0.0)) for key in ("eta", "fidelity"))
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError, ValidationError) as error:
         reason = str(error).partition("\n")[0]
@@ -62,4 +67,10 @@ def read_trained(path: Path) -> Trained:
     load_state(network, state, path)
     network.requires_grad_(False).eval()
     steps = min(steps, process.timesteps)
-    return Trained(path, network, process, objective, name, steps, eta, fidelity, f"{checksum(state):08x}")
+    return Trained(path, network, process, objective, name, steps, strength, eta, fidelity, _fingerprint(stored))
+
+
+def _fingerprint(stored: Stored) -> str:
+    """Of the parameters and of the options that say what is computed with them."""
+    meaning = {key: stored.options[key] for key in ("model", "diffusion")}
+    return f"{zlib.crc32(json.dumps(meaning, sort_keys=True).encode(), checksum(stored.weights())):08x}"

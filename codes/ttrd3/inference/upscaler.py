@@ -40,7 +40,8 @@ class Settings:
 
     Attributes:
         steps: Sampling steps K; None: as the weights' options say.
-        strength: Factor of the reference's textures: 0 ignores it, 1 takes it as trained.
+        strength: Factor of the reference's textures: 0 ignores it, 1 takes it as trained; None: as the weights'
+            options say.
         fidelity: 0 (most realistic: sampled as trained) to 1 (most faithful: the residual alone), see `Restorer`; None:
             as the weights' options say.
         eta: 0 (deterministic given the start noise) to 1 (ancestral); None: as the weights' options say.
@@ -54,7 +55,7 @@ class Settings:
     """
 
     steps: int | None = None
-    strength: float = 1.0
+    strength: float | None = None
     fidelity: float | None = None
     eta: float | None = None
     seed: int = 10
@@ -98,6 +99,7 @@ class Upscaler:
         require_precision(settings.precision, device, "precision")
         exact_float32()
         given = trained.steps if settings.steps is None else settings.steps
+        strength = trained.strength if settings.strength is None else settings.strength
         eta = trained.eta if settings.eta is None else settings.eta
         fidelity = trained.fidelity if settings.fidelity is None else settings.fidelity
         model, process = trained.model.to(device), trained.process.to(device)
@@ -107,7 +109,7 @@ class Upscaler:
             process,
             trained.objective,
             given,
-            settings.strength,
+            strength,
             eta,
             settings.seed,
             precision,
@@ -190,7 +192,7 @@ class Upscaler:
 
     def _opened(self, reference: Reference) -> ReferenceSource | Library:
         """What gives references to whatever image."""
-        if reference is None or self.settings.strength == 0:
+        if reference is None or self.restorer.strength == 0:
             return NoReference()
         if isinstance(reference, Library):
             return reference
