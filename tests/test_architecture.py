@@ -15,7 +15,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
 
-BASE = {"errors", "environment", "files", "paths", "registry", "config", "pretrained"}
+BASE = {"errors", "environment", "files", "paths", "registry", "config", "pretrained", "hardware"}
 WORKERS = {"networks", "data", "losses", "metrics"}
 # What the modules of each part may import of ttrd3, besides their own part.
 MAY_IMPORT = {

@@ -42,6 +42,19 @@ def test_hinge_by_hand(loss):
     assert loss.critic_loss(step()) == pytest.approx((fake[0] + real[0] + fake[1] + real[1]) / 2)
 
 
+def test_what_is_predicted_without_data_neither_counts_nor_teaches(loss):
+    """Neither the networks nor the critics."""
+    valid = torch.rand(2, 1, 32, 32) > 0.3
+    s = replace(step(), x0=leaf(step().x0))
+    loss(s.masked(valid)).backward()
+    assert not s.x0.grad[~valid.expand_as(s.x0)].any()
+    assert s.x0.grad[valid.expand_as(s.x0)].abs().sum() > 0
+    other = replace(s, x0=torch.where(valid, s.x0, s.x0 + 100).detach())
+    loss.critic.eval()  # each look in training improves the spectral norm's estimate
+    assert loss(other.masked(valid)) == loss(s.masked(valid))
+    assert loss.critic_loss(other.masked(valid)) == loss.critic_loss(s.masked(valid))
+
+
 def test_critics_look_at_all_depths(loss):
     s = step()
     features = s.features(loss.trunk, "x0")

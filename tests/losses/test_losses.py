@@ -1,5 +1,7 @@
 """Losses against plain formulas and the released totals."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -186,10 +188,18 @@ LOSSES_OF_A_STEP = [
     {"type": "grid"},
     {"type": "perceptual", "trunk": "squeezenet"},
     {"type": "features", "trunk": "squeezenet"},
+    {"type": "distilled"},
+    {"type": "ssim", "image": "x0", "by_fidelity": True},
+    {"type": "restored", "by_fidelity": True},
 ]
 
 
-@pytest.fixture(params=LOSSES_OF_A_STEP, ids=lambda options: options["type"])
+def told_step() -> Step:
+    """A step with a teacher, of images of different fidelities."""
+    return replace(step(), x0_teacher=torch.randn(2, 3, 32, 32) * 0.3, fidelity=torch.tensor([0.25, 0.625]))
+
+
+@pytest.fixture(params=LOSSES_OF_A_STEP, ids=lambda o: o["type"] + "_by_fidelity" * o.get("by_fidelity", False))
 def any_loss(request, squeezenet_file, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # features are float32 then
     file = {"file": str(squeezenet_file)} if "trunk" in request.param else {}
@@ -207,7 +217,7 @@ def predictions(s):
 
 
 def test_what_is_predicted_without_data_neither_counts_nor_has_a_gradient(any_loss):
-    s, valid = step(), some_valid()
+    s, valid = told_step(), some_valid()
     for prediction in predictions(s):
         prediction.requires_grad_()
     value = any_loss(s.masked(valid))
@@ -223,7 +233,7 @@ def test_what_is_predicted_without_data_neither_counts_nor_has_a_gradient(any_lo
 
 
 def test_without_masked_pixels_nothing_changes(any_loss):
-    s = step()
+    s = told_step()
     assert any_loss(s.masked(torch.ones(2, 1, 32, 32, dtype=torch.bool))) == any_loss(s)
 
 
@@ -237,7 +247,7 @@ def test_a_masked_term_is_the_sum_over_valid_pixels_by_all_pixels():
 
 def test_two_processes_of_one_image_average_to_one_of_two(any_loss):
     """However unevenly the data are spread over the images."""
-    s, valid = step(), some_valid()
+    s, valid = told_step(), some_valid()
     assert 0.2 < valid[0].float().mean() < 0.5 < valid[1].float().mean()
 
     def share(row):
@@ -245,7 +255,7 @@ def test_two_processes_of_one_image_average_to_one_of_two(any_loss):
         cut = Step(
             {k: v[part] for k, v in s.outputs.items()}, {k: v[part] for k, v in s.targets.items()},
             s.posterior[part], s.posterior_target[part], s.x0[part], s.x0_target[part],
-            s.faithful[part],
+            s.faithful[part], s.x0_teacher[part], s.fidelity[part],
         )  # fmt: skip
         return any_loss(cut.masked(valid[part]))
 

@@ -220,6 +220,20 @@ def test_a_branch_that_is_told_the_fidelity_begins_as_a_share_and_ends_with_the_
     torch.testing.assert_close(after[2], eps[2])
 
 
+def test_every_parameter_of_a_told_branch_gets_a_gradient():
+    torch.manual_seed(1)
+    options = small_unet("S", noise_blocks=2, told_fidelity=True)
+    model = TTRD3.from_options(small_encoder(1), small_transfer(1), options, 2)
+    with torch.no_grad():
+        for parameter in model.unet.noise.fidelity.parameters():
+            parameter.normal_()  # before any training the last of them are 0, and stop the gradient of the first
+    up, reference, degraded = images()
+    found = model(torch.randn(2, 3, 16, 24), torch.tensor([0, 7]), up, reference, degraded, None, torch.rand(2))
+    sum((image * torch.randn_like(image)).sum() for image in found).backward()
+    idle = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+    assert idle == set()
+
+
 def test_only_a_noise_branch_is_told_the_fidelity():
     with pytest.raises(ConfigError, match=r"told_fidelity: found true, expected false without .*noise_blocks"):
         TTRD3.from_options(small_encoder(1), small_transfer(1), small_unet("S", told_fidelity=True), outputs=2)

@@ -10,10 +10,10 @@ from torch import Tensor
 from ttrd3.diffusion.process import DiffusionProcess
 from ttrd3.engine.options import DiffusionOptions, DistillOptions
 from ttrd3.errors import ConfigError
+from ttrd3.hardware import bfloat16_pays
 from ttrd3.inference.restore import sampled_image
 from ttrd3.inference.trained import read_trained
 from ttrd3.networks.fast import prepare
-from ttrd3.networks.fast.model import bfloat16_pays
 from ttrd3.paths import input_path
 
 

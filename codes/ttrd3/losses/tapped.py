@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from ttrd3.hardware import bfloat16_pays
 from ttrd3.losses.efficientnet_lite import MEAN, STD, load_efficientnet_lite2
 from ttrd3.losses.shift_tolerant import load_shift_tolerant, vgg16
 from ttrd3.losses.sizes import require_size
@@ -72,5 +73,5 @@ def load_tapped(name: TrunkName, file: str | None, device: torch.device) -> Tapp
         features = (vgg16() if name == "vgg16" else models.squeezenet1_1(weights=None).features)[: taps[-1] + 1]
         fill_features(features, SOURCES[name], file)
         trunk = Trunk(features)
-    fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    return TappedTrunk(trunk, taps, torch.bfloat16 if fast else torch.float32, f"{name} {file}").to(device)
+    dtype = torch.bfloat16 if bfloat16_pays(device) else torch.float32
+    return TappedTrunk(trunk, taps, dtype, f"{name} {file}").to(device)

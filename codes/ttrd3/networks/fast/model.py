@@ -45,10 +45,3 @@ def prepare(model: TTRD3, dtype: torch.dtype = torch.float32) -> FastModel:
     """
     unet = (FastSmallUNet if isinstance(model.unet, SmallUNet) else FastUNet)(model.unet, dtype)
     return FastModel(fast_encoder(model.encoder), frozen(model.transfer), unet)
-
-
-def bfloat16_pays(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices faster than float32 ones; others emulate them, slowly."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
