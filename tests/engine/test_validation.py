@@ -19,6 +19,7 @@ from ttrd3.engine.trainer import Trainer
 from ttrd3.engine.validation import make_restorer, make_validator, validate_weights
 from ttrd3.environment import ROOT
 from ttrd3.errors import CheckpointError, UserError
+from ttrd3.inference.symmetries import turned_back
 from ttrd3.metrics import METRICS, Measuring
 
 
@@ -67,6 +68,36 @@ def test_validations_on_other_data_have_folders_of_their_own(run, tiny, tmp_path
     assert len(set(found)) == 5
     assert "-mine-val-" in found[1].name
     assert "-sharp-top2-" in found[4].name
+
+
+def test_an_ensemble_turns_images_and_noise_alike(tiny):
+    """Eight orientations of one sample, not eight samples."""
+    options = tiny("sampling.ensemble=true")
+    model, process = build_model(options.model, options.diffusion).eval(), build_process(options.diffusion)
+    restorer, seen = make_restorer(options, model, process), []
+
+    def sampled(up, textures, noise):
+        seen.append((up, noise(), textures[-1]))
+        return up
+
+    restorer.sampled = sampled
+    images = [torch.rand(2, 3, 32, 48) for _ in range(3)]
+    found = restorer(*images, torch.tensor([True, False]), ["one", "two"])
+    torch.testing.assert_close(found, images[0])
+    assert len(seen) == 8
+    for symmetry, (up, noise, texture) in enumerate(seen):
+        assert torch.equal(turned_back(up, symmetry), images[0])
+        assert torch.equal(turned_back(noise, symmetry), seen[0][1])
+        assert texture[0].any()
+        assert not texture[1].any()
+
+
+def test_a_validation_says_that_it_is_of_an_ensemble(run, tiny):
+    plain, _ = validate_weights(tiny("train.steps=1"))
+    found, folder = validate_weights(tiny("train.steps=1", "sampling.ensemble=true"))
+    assert found.protocol["ensemble"] is True
+    assert "-ensemble-" in folder.name
+    assert found.results.overall()["ttrd3"]["psnr"] != plain.results.overall()["ttrd3"]["psnr"]
 
 
 def test_what_is_written_is_what_was_measured(run, tiny):

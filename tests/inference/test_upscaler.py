@@ -210,6 +210,38 @@ def test_fresh_noise_of_every_step_is_shared_too(upscaler):
     assert np.abs(tiled - whole).mean() < 0.15 * np.abs(other - whole).mean()
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_an_ensemble_is_the_mean_over_all_orientations(upscaler, given):
+    lr, reference = picture(4, 24, 40), picture(8, 64, 96) if given else None
+    one = upscaler(ensemble=True)
+    up, noise = up_from_lr(lr), noise_field(10, 0, 0, 0, 96, 160).transpose(1, 2, 0)
+
+    def oriented(rotations: int, mirrored: bool) -> torch.Tensor:
+        def turn(image):
+            image = np.rot90(image, rotations)
+            return np.ascontiguousarray(image[:, ::-1] if mirrored else image)
+
+        x, start = as_tensor(turn(up)), torch.from_numpy(turn(noise)).permute(2, 0, 1)[None]
+        pair = [None] * 2 if reference is None else [as_tensor(i) for i in (turn(reference), degrade(turn(reference)))]
+        found = one.restorer.sampled(x, one.restorer.textures(x, *pair, None), lambda: start)
+        return torch.rot90(found.flip(3) if mirrored else found, -rotations, (2, 3))
+
+    expected = torch.stack([oriented(*s) for s in itertools.product(range(4), (False, True))]).mean(0)
+    expected = expected.clamp(0, 1)[0].permute(1, 2, 0).numpy() * 255
+    found = one.upscale(lr, reference)
+    assert np.abs(found - expected).max() <= 0.51  # rounded to 8 bits
+    assert (found != upscaler().upscale(lr, reference)).mean() > 0.1
+
+
+def test_tiles_of_an_ensemble_share_references_and_samples(upscaler, lr):
+    """Of several tiles and samples each is what it is alone, whatever is kept of their references' features."""
+    reference = picture(9, 96, 160)
+    settings = {"ensemble": True, "tile": 64, "overlap": 16}
+    found, again = (upscaler(**settings, feature_memory=m).upscale_with_spread(lr, reference, 2) for m in (0, 2**28))
+    assert np.array_equal(found.mean, again.mean)
+    assert found.std.mean() < upscaler(tile=64, overlap=16).upscale_with_spread(lr, reference, 2).std.mean()
+
+
 def test_consistent(upscaler, lr):
     def error(image: np.ndarray) -> np.ndarray:
         return np.abs(lr_from_hr(image).astype(int) - lr)

@@ -107,6 +107,8 @@ def export(weights: Path, onnx: Path, tile: int, steps: int | None, strength: fl
             "%s: its options sample with eta %g; the graph takes deterministic steps, eta 0", weights,
             options.sampling.eta,
         )  # fmt: skip
+    if options.sampling.ensemble:
+        logger.warning("%s: its options sample with an ensemble; the graph restores one orientation", weights)
     strength = options.sampling.reference_strength if strength is None else strength
     restoration = Restoration(options, stored.weights(), weights, steps, strength).eval()
     multiple = restoration.model.size_multiple

@@ -55,6 +55,9 @@ class SamplingOptions(Section):
         description="0 samples as trained (most realistic), 1 takes the residual alone (most faithful); a UNet that is "
         "told it (told_fidelity) has details for each, others give the line between the two ends",
     )
+    ensemble: bool = Field(
+        False, description="the mean over all eight flips and rotations: nearer to the truth in eight times the time"
+    )
 
 
 class DataOptions(Section):

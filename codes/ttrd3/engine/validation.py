@@ -36,7 +36,7 @@ def make_restorer(options: Options, model: TTRD3, process: DiffusionProcess) -> 
     fast = prepare(model)
     return Restorer(
         fast, process, objective, sampling.steps, sampling.reference_strength, sampling.eta, options.seed,
-        fidelity=sampling.fidelity,
+        fidelity=sampling.fidelity, ensemble=sampling.ensemble,
     )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ def protocol(options: Options, weights: str, step: int) -> dict:
         "eta": options.sampling.eta,
         "reference_strength": options.sampling.reference_strength,
         "fidelity": options.sampling.fidelity,
+        "ensemble": options.sampling.ensemble,
         "seed": options.seed,
         "weights": weights,
         "training_steps": step,
@@ -103,6 +104,7 @@ def _label(options: Options, weights: Path, step: int, changes: list[behaviour.C
     parts += [f"eta{sampling.eta:g}"] if sampling.eta else []
     parts += [f"strength{sampling.reference_strength:g}"] if sampling.reference_strength != 1 else []
     parts += [f"fidelity{sampling.fidelity:g}"] if sampling.fidelity else []
+    parts += ["ensemble"] if sampling.ensemble else []
     parts += [f"{data.references}references"] if data.references > 1 else []
     parts += [f"retrieved{data.retrieved:g}"] if data.retrieved else []
     parts += [f"{data.match_colours}"] if data.match_colours != "none" else []

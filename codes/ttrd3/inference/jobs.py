@@ -60,7 +60,7 @@ class Job:
         for name in ("batch_size", "feature_memory"):  # without influence on the result
             del settings[name]
         used = upscaler.restorer  # with the weights' own values where none were asked for
-        settings |= {"steps": used.steps, "strength": used.strength, "eta": used.eta, "fidelity": used.fidelity}
+        settings |= {name: getattr(used, name) for name in ("steps", "strength", "eta", "fidelity", "ensemble")}
         apart = ("reference", "overwrite", "format")
         asked = {part.name: getattr(options, part.name) for part in fields(options) if part.name not in apart}
         asked["bands"] = None if options.bands is None else list(options.bands)

@@ -13,6 +13,7 @@ from ttrd3.diffusion.objectives import Objective, Prediction
 from ttrd3.diffusion.process import DiffusionProcess
 from ttrd3.diffusion.samplers import sample
 from ttrd3.inference.precision import PrecisionName, of_networks
+from ttrd3.inference.symmetries import symmetries, turned, turned_back
 from ttrd3.networks.model import TTRD3
 from ttrd3.networks.sttg import ReferenceFeatures
 from ttrd3.networks.variants import Denoise
@@ -37,6 +38,7 @@ class Restorer:
             (Freirich et al., arXiv:2107.02555). 0 samples as trained, 1 takes the residual alone, no noise. Networks
             that are told F (`told_fidelity`) give an image of their own for each F instead of that line, with the same
             ends: in one step 1 is the residual alone.
+        ensemble: Whether images are the mean of eight results, one for each orientation of LR, reference and noise.
     """
 
     model: TTRD3
@@ -49,6 +51,7 @@ class Restorer:
 
     precision: PrecisionName = "float32"
     fidelity: float = 0.0
+    ensemble: bool = False
 
     def __call__(
         self,
@@ -70,13 +73,19 @@ class Restorer:
         Returns:
             (N, 3, H, W) in [0, 1].
         """
-        sources = [np.random.default_rng([self.seed, _SAMPLING, zlib.crc32(name.encode())]) for name in names]
 
-        def noise() -> Tensor:
-            drawn = [source.standard_normal(up.shape[1:], dtype=np.float32) for source in sources]
-            return torch.from_numpy(np.stack(drawn)).to(up)
+        def oriented(symmetry: int) -> Tensor:
+            sources = [np.random.default_rng([self.seed, _SAMPLING, zlib.crc32(name.encode())]) for name in names]
 
-        return self.sampled(up, self.textures(up, reference, degraded, has_reference), noise)
+            def noise() -> Tensor:
+                drawn = [source.standard_normal(up.shape[1:], dtype=np.float32) for source in sources]
+                return turned(torch.from_numpy(np.stack(drawn)).to(up), symmetry)
+
+            images = [None if image is None else turned(image, symmetry) for image in (up, reference, degraded)]
+            return turned_back(self.sampled(images[0], self.textures(*images, has_reference), noise), symmetry)
+
+        whole = symmetries(self.ensemble)
+        return torch.stack([oriented(symmetry) for symmetry in whole]).mean(0) if len(whole) > 1 else oriented(0)
 
     @torch.inference_mode()
     def textures(

@@ -16,6 +16,7 @@ from ttrd3.inference.grid import Grid
 from ttrd3.inference.noise import noise_field
 from ttrd3.inference.references import Excerpt, ReferenceSource, View
 from ttrd3.inference.restore import Restorer
+from ttrd3.inference.symmetries import symmetries, turned, turned_back, turned_excerpt
 from ttrd3.networks.sttg import ReferenceFeatures
 
 logger = logging.getLogger(__name__)
@@ -62,11 +63,11 @@ class Tiler:
         for begin in range(0, len(numbers), self.batch_size):
             part = numbers[begin : begin + self.batch_size]
             ups = [self._up(number) for number in part]
-            references = self._encoded([self._reference(number, up) for number, up in zip(part, ups, strict=True)])
-            for rows in _of_one_shape(references):
-                found = self._restored(
-                    [part[row] for row in rows], [ups[row] for row in rows], [references[row] for row in rows]
-                )
+            references = [self._reference(number, up) for number, up in zip(part, ups, strict=True)]
+            features = self._encoded(references)
+            for rows in _of_one_shape(features):
+                chosen = ([of_each[row] for row in rows] for of_each in (part, ups, references, features))
+                found = self._restored(*chosen)
                 for row, result in zip(rows, found, strict=True):
                     put(part[row], result)
 
@@ -91,15 +92,25 @@ class Tiler:
 
     @torch.inference_mode()
     def _restored(
-        self, numbers: list[int], ups: list[np.ndarray], references: list[ReferenceFeatures | None]
+        self,
+        numbers: list[int],
+        ups: list[np.ndarray],
+        references: list[Excerpt | None],
+        features: list[ReferenceFeatures | None],
     ) -> Iterator[np.ndarray]:
         up = torch.from_numpy(np.stack(ups)).permute(0, 3, 1, 2).contiguous().to(self.restorer.process.abar.device)
-        given = [reference for reference in references if reference is not None]
-        textures = self.restorer.transferred(up, stacked(given)) if given else None
+        orientations = [
+            (symmetry, turned(up, symmetry), self._textures(up, references, features, symmetry))
+            for symmetry in symmetries(self.restorer.ensemble)
+        ]
         total = torch.zeros_like(up, dtype=torch.float64)
         squares = torch.zeros_like(total)
         for sample in range(self.samples):
-            found = self.restorer.sampled(up, textures, self._noise(numbers, up, sample)).clamp(0, 1).double()
+            found = torch.zeros_like(total)
+            for symmetry, image, textures in orientations:
+                noise = self._noise(numbers, up, sample, symmetry)
+                found += turned_back(self.restorer.sampled(image, textures, noise), symmetry)
+            found = (found / len(orientations)).clamp(0, 1)
             total += found
             squares += found.square()
         mean = total / self.samples
@@ -108,8 +119,23 @@ class Tiler:
             mean = torch.cat([mean, variance.clamp(min=0).sqrt()], dim=1)
         yield from mean.float().cpu().numpy()
 
-    def _noise(self, numbers: list[int], up: Tensor, sample: int) -> Callable[[], Tensor]:
-        """The draws of one sample, each a window of a field of its own."""
+    def _textures(
+        self,
+        up: Tensor,
+        references: list[Excerpt | None],
+        features: list[ReferenceFeatures | None],
+        symmetry: int,
+    ) -> list[Tensor] | None:
+        """What references add to `up` when both are turned; `features` are those of the references as they are."""
+        given = [reference for reference in references if reference is not None]
+        if not given:
+            return None
+        if symmetry:
+            features = self._encoded([turned_excerpt(reference, symmetry) for reference in given])
+        return self.restorer.transferred(turned(up, symmetry), stacked(features))
+
+    def _noise(self, numbers: list[int], up: Tensor, sample: int, symmetry: int) -> Callable[[], Tensor]:
+        """The draws of one sample, each a window of a field of its own, turned as the tile is."""
         places = [tuple(SCALE * at for at in self.grid.place(number)) for number in numbers]
         drawn = 0
 
@@ -118,7 +144,7 @@ class Tiler:
             draw = sample * _DRAWS + drawn
             drawn += 1
             fields = [noise_field(self.restorer.seed, draw, *place, *up.shape[2:]) for place in places]
-            return torch.from_numpy(np.stack(fields)).to(up)
+            return turned(torch.from_numpy(np.stack(fields)).to(up), symmetry)
 
         return noise
 

@@ -25,6 +25,7 @@ class Trained:
         strength: Of the reference, as the file's options give it.
         eta: Of sampling, likewise.
         fidelity: Likewise, see `Restorer`.
+        ensemble: Likewise.
         fingerprint: Tells these parameters, networks and process from others.
     """
 
@@ -37,6 +38,7 @@ class Trained:
     strength: float
     eta: float
     fidelity: float
+    ensemble: bool
     fingerprint: str
 
 
@@ -58,6 +60,7 @@ def read_trained(path: Path) -> Trained:
         steps = int(sampling.get("steps", 10))
         strength = float(sampling.get("reference_strength", 1.0))
         eta, fidelity = (float(sampling.get(key, 0.0)) for key in ("eta", "fidelity"))
+        ensemble = bool(sampling.get("ensemble", False))
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError, ValidationError) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(
@@ -67,7 +70,9 @@ def read_trained(path: Path) -> Trained:
     load_state(network, state, path)
     network.requires_grad_(False).eval()
     steps = min(steps, process.timesteps)
-    return Trained(path, network, process, objective, name, steps, strength, eta, fidelity, _fingerprint(stored))
+    return Trained(
+        path, network, process, objective, name, steps, strength, eta, fidelity, ensemble, _fingerprint(stored)
+    )
 
 
 def _fingerprint(stored: Stored) -> str:

@@ -45,6 +45,8 @@ class Settings:
         fidelity: 0 (most realistic: sampled as trained) to 1 (most faithful: the residual alone), see `Restorer`; None:
             as the weights' options say.
         eta: 0 (deterministic given the start noise) to 1 (ancestral); None: as the weights' options say.
+        ensemble: Take the mean of the results of all eight flips and rotations, in eight times the time; None: as the
+            weights' options say.
         seed: Of the noise field.
         tile: Side of the tiles that large images are cut into.
         overlap: Of neighbouring tiles, blended by ramps; at most a third of the tile.
@@ -58,6 +60,7 @@ class Settings:
     strength: float | None = None
     fidelity: float | None = None
     eta: float | None = None
+    ensemble: bool | None = None
     seed: int = 10
     tile: int = 256
     overlap: int = 32
@@ -114,6 +117,7 @@ class Upscaler:
             settings.seed,
             precision,
             fidelity,
+            trained.ensemble if settings.ensemble is None else settings.ensemble,
         )
         self.features = make_features(self.restorer, settings.feature_memory)
         self.batch_size = settings.batch_size or (8 if device.type == "cuda" else 1)
