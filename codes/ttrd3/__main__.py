@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType, ModuleType
 
 from ttrd3 import __version__
-from ttrd3.errors import UserError
+from ttrd3.errors import UserError, is_out_of_memory
 
 COMMANDS = {
     "prepare": "cut image folders into HR and LR tiles with splits and a manifest",
@@ -35,9 +35,6 @@ COMMANDS = {
     "config": "check an option file and print the resolved options",
     "doctor": "versions, devices, free memory and disk, optional weights",
 }
-
-# torch's words on CUDA and on the CPU: neither has an exception class of its own on every device
-OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|ALLOC_FAILED")
 
 # What the disk may refuse at any moment, wherever a library writes: full, over quota, read-only, forbidden, failing
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -110,7 +107,7 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
             f"ttrd3: error: the Python package {error.name} is not installed for {sys.executable}. Run "
             "`pip install -r requirements.txt`, or start with train.sh or val.sh, which make an environment.\n"
         )
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error))):
+    if is_out_of_memory(error):
         cause = str(error).partition("\n")[0] or "Python found no more RAM"
         return 2, (
             f"ttrd3: error: out of memory: {cause} Lower train.batch_size (and raise train.accumulation by as much), "

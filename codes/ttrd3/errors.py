@@ -1,5 +1,11 @@
 """The errors that a user can cause and mend; `python -m ttrd3` shows their text alone and exits with code 2."""
 
+import re
+
+# torch's words on CUDA and on the CPU: neither has an exception class of its own on every device. The last are those of
+# oneDNN, which says the same of a primitive (not of its descriptor) for no other reason.
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|ALLOC_FAILED|could not create a (memory|primitive$)")
+
 
 class UserError(Exception):
     """A mistake the user can mend.
@@ -22,3 +28,10 @@ class CheckpointError(UserError):
 
 class DeviceError(UserError):
     """A device that was asked for and is not there."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on whatever device."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    )

@@ -38,11 +38,11 @@ def graph(weights):
     return path
 
 
-def test_fidelity_is_that_of_the_weights_options(weights):
+def test_fidelity_is_what_val_takes_it_for(weights):
     stored = checkpoint.load(weights)
     options = Options.model_validate(stored.options).model_copy(deep=True)
     options.sampling.fidelity, options.sampling.steps = 0.75, 2
-    restoration = Restoration(options, stored.weights(), weights, 2, 0.0).eval()
+    restoration = Restoration(options, stored.weights(), weights, 2, 0.0, 0.75).eval()
     up = torch.randint(256, (32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     noise = torch.randn(32, 32, 3, generator=torch.Generator().manual_seed(2))
     plain = build.build_model(options.model, options.diffusion)
@@ -63,7 +63,9 @@ def test_other_images_than_it_was_made_with(graph, weights):
     inputs = images | {"noise": rng.standard_normal((32, 32, 3), dtype=np.float32)}
     (found,) = onnxruntime.InferenceSession(graph).run(["sr"], inputs)
     stored = checkpoint.load(weights)
-    restoration = Restoration(Options.model_validate(stored.options), stored.weights(), weights, steps=2, strength=1.0)
+    restoration = Restoration(
+        Options.model_validate(stored.options), stored.weights(), weights, steps=2, strength=1.0, fidelity=0.0
+    )
     with torch.no_grad():
         expected = restoration(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -88,6 +90,22 @@ def test_the_script_runs_it_without_pytorch(graph, tmp_path):
         assert sr.size == (32, 32)
 
 
+def test_the_script_tells_what_does_not_fit(graph, tmp_path):
+    rng = np.random.default_rng(2)
+    lr, wide, out = tmp_path / "lr.png", tmp_path / "wide.png", tmp_path / "sr.png"
+    Image.fromarray(rng.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(lr)
+    Image.fromarray(rng.integers(256, size=(8, 12, 3), dtype=np.uint8)).save(wide)
+
+    def told(*words):
+        run = [sys.executable, str(ROOT / "scripts" / "run_onnx.py"), *map(str, words)]
+        return subprocess.run(run, capture_output=True, text=True, check=False)
+
+    assert "takes a reference" in told(graph, lr, out).stderr
+    assert "12 x 8 pixels, expected 8 x 8" in told(graph, wide, out, lr).stderr
+    assert told(graph, lr).stderr.startswith("A graph of `ttrd3 export`")
+    assert not out.exists()
+
+
 def test_strength_0_makes_a_graph_without_a_reference(weights, tmp_path, capsys):
     path = tmp_path / "alone.onnx"
     words = ["--tile", "16", "--steps", "1", "--strength", "0"]
@@ -106,10 +124,10 @@ def test_the_small_network_with_an_encoder_of_one_level(tmp_path, capsys):
     assert "differs from PyTorch" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("fidelity", [0.25, 1.0])
-def test_networks_that_are_told_fidelity(tmp_path, fidelity):
+@pytest.mark.parametrize(("own", "words"), [(0.25, ()), (0.5, ("--fidelity", "1"))])
+def test_networks_that_are_told_fidelity(tmp_path, own, words):
     """The graph's network and sampler share fidelity as `val`'s do; what the network is told counts."""
-    told = ("model.unet.noise_blocks=1", "model.unet.told_fidelity=true", f"sampling.fidelity={fidelity}")
+    told = ("model.unet.noise_blocks=1", "model.unet.told_fidelity=true", f"sampling.fidelity={own}")
     options = load_options([str(ROOT / "options" / "quickstart.yml"), *TINY, *SMALL, *told, "sampling.steps=2"])
     weights, path = tmp_path / "told.safetensors", tmp_path / "told.onnx"
     torch.manual_seed(0)
@@ -118,11 +136,13 @@ def test_networks_that_are_told_fidelity(tmp_path, fidelity):
         for parameter in model.unet.noise.parameters():  # told nothing before any training
             parameter.normal_(std=0.1)
     checkpoint.save_state(weights, model.state_dict(), options, 3)
-    assert main(["export", "--onnx", str(path), "--weights", str(weights), "--tile", "32", "--strength", "0"]) == 0
+    asked = ["--weights", str(weights), "--tile", "32", "--strength", "0", *words]
+    assert main(["export", "--onnx", str(path), *asked]) == 0
     rng = np.random.default_rng(3)
     up, noise = rng.integers(256, size=(32, 32, 3), dtype=np.uint8), rng.standard_normal((32, 32, 3), dtype=np.float32)
     (found,) = onnxruntime.InferenceSession(path).run(["sr"], {"up": up, "noise": noise})
     restorer = make_restorer(options, model.eval(), build.build_process(options.diffusion))
+    restorer.fidelity = float(words[-1]) if words else own
 
     def expected():
         image, start = (torch.from_numpy(array).permute(2, 0, 1)[None] for array in (up / np.float32(255), noise))

@@ -64,8 +64,11 @@ def test_validations_on_other_data_have_folders_of_their_own(run, tiny, tmp_path
     assert main(["-q", "index", "--library", str(ROOT / "samples/neon"), "--out", str(index)]) == 0
     retrieved = ("data.val.reference=retrieved", f"data.val.index={index}")
     found = [folder(), folder(f"data.val.root={tmp_path / 'mine'}"), folder("data.val.reference_split=train")]
-    found += [folder(*retrieved), folder(*retrieved, "data.val.top=2")]
-    assert len(set(found)) == 5
+    found += [folder(*retrieved), folder(*retrieved, "data.val.top=2"), folder("data.val.augmentation=joint")]
+    (tmp_path / "again").mkdir()
+    shutil.copy(index, tmp_path / "again" / index.name)
+    found += [folder(*retrieved, f"data.val.index={tmp_path / 'again' / index.name}")]
+    assert len(set(found)) == 7
     assert "-mine-val-" in found[1].name
     assert "-sharp-top2-" in found[4].name
 

@@ -63,6 +63,33 @@ def test_the_twin_has_the_same_weights_and_protocol(copied):
     assert without_reference(run) is None
 
 
+@pytest.mark.parametrize("older", ["with_reference", "without"])
+def test_a_twin_may_be_of_a_version_that_knew_fewer_options(copied, older):
+    change_protocol(getattr(copied, older), ensemble=None, fidelity=None, match_colours=None, augmentation=None)
+    assert without_reference(read_run(copied.with_reference)) == copied.without
+
+
+@pytest.mark.parametrize("other", ["with_reference", "without"])
+@pytest.mark.parametrize(
+    "change",
+    [{"ensemble": True}, {"fidelity": 0.5}, {"crop": 32}, {"limit": 2}, {"model.transfer.normalization": "overlap"}],
+    ids=str,
+)
+def test_what_only_one_of_two_protocols_says_is_no_version_unless_it_is_off(copied, other, change):
+    left_out = dict.fromkeys(change)  # None: not written at all
+    for folder in (copied.with_reference, copied.without):
+        change_protocol(folder, **left_out)
+    run = read_run(copied.with_reference)
+    assert without_reference(run) == copied.without
+    change_protocol(getattr(copied, other), **change)
+    assert without_reference(read_run(copied.with_reference)) is None
+
+
+def test_how_references_are_retrieved_makes_no_other_twin(copied):
+    change_protocol(copied.with_reference, index="scenes.index", top=2, references=2, match_colours="moments")
+    assert without_reference(read_run(copied.with_reference)) == copied.without
+
+
 def test_training_s_own_validation_has_the_twin_too(copied):
     own = copied.run / "validation" / "step-00000001"
     shutil.copytree(copied.with_reference, own, dirs_exist_ok=True)

@@ -28,8 +28,6 @@ def run(args: argparse.Namespace) -> int:
 
     if len(args.runs) < 2:
         raise UserError("ttrd3 compare: found one run, expected at least two. `ttrd3 report RUN` shows a single one.")
-    if len(args.runs) > 26:
-        raise UserError(f"ttrd3 compare: found {len(args.runs)} runs, expected at most 26. Compare fewer at a time.")
     runs = read_runs(args.runs)
     found = warnings(runs)
     print(compare(runs, per_class=args.per_class), end="")

@@ -1,12 +1,13 @@
 """Write a model as one ONNX graph, which runs without PyTorch: `scripts/run_onnx.py` shows how, in a few lines.
 
-  ttrd3 export --onnx ttrd3.onnx --weights runs/ucmerced/weights.safetensors
-  ttrd3 export --onnx ttrd3.onnx --weights FILE --tile 128 --steps 2 --strength 0
+  ttrd3 export --onnx ttrd3.onnx                                  # the weights that come with ttrd3
+  ttrd3 export --onnx faithful.onnx --fidelity 1 --strength 0
+  ttrd3 export --onnx ttrd3.onnx --weights runs/ucmerced/weights.safetensors --tile 128 --steps 2
 
 The graph restores one tile of a fixed size, all sampling steps in one call. It takes what a picture file holds, 8 bits
 (H, W, 3): `up` (LR enlarged by bicubic), `reference` and `degraded` (the reference reduced to 1/4 and enlarged again),
-and `noise` (float32, standard normal); it gives `sr`, float32 in [0, 1], with the `fidelity` that the weights' options
-say. Before it is written, it is compared with PyTorch.
+and `noise` (float32, standard normal); it gives `sr`, float32 in [0, 1]. Before it is written, it is compared with
+PyTorch.
 Every step adds its own copy of the UNet's operations (not of its weights) to the graph: it is meant for few steps.
 """
 
@@ -17,7 +18,9 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to write, of which weights, and for which tiles."""
     parser.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="graph to write")
-    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="weights that training wrote")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="of training or import-released (default: those that come along)"
+    )
     parser.add_argument(
         "--tile", type=_positive, default=256, metavar="PIXELS", help="side of the output (default: 256)"
     )
@@ -30,13 +33,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="of the reference, 0 to 1 (default: as the weights' options); 0 makes a graph without a reference",
     )
+    parser.add_argument(
+        "--fidelity",
+        type=_share,
+        metavar="F",
+        help="0 (most realistic) to 1 (most faithful: the residual alone) (default: as the weights' options)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Export and tell the inputs and the difference to PyTorch."""
     from ttrd3.engine.export import export
+    from ttrd3.inference.weights import SHIPPED
 
-    done = export(args.weights, args.onnx, args.tile, args.steps, args.strength)
+    done = export(args.weights or SHIPPED, args.onnx, args.tile, args.steps, args.strength, args.fidelity)
     for name, shape in done.inputs.items():
         print(f"input   {name:<10} {' x '.join(map(str, shape))}  {'float32' if name == 'noise' else 'uint8'}")
     print(f"output  {'sr':<10} {' x '.join(map(str, done.inputs['up']))}  float32")

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--weights", type=Path, metavar="FILE", help="describe by the MFAB encoder of these weights")
     add("--device", default="auto", help="where the encoder computes: auto, cpu, cuda or cuda:N (auto)")
     add("--skip-bad", action="store_true", help="leave out files that cannot be used, listed in the index")
-    add("--workers", type=int, default=cores(), metavar="N", help="processes (all cores)")
+    add("--workers", type=int, default=cores(), metavar="N", help="processes (all cores); with --weights one")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page and say where it is."""
+    from ttrd3.data.descriptors import Descriptor
+    from ttrd3.engine.build import build_device
     from ttrd3.errors import UserError
+    from ttrd3.inference.describe import descriptor_of_index
     from ttrd3.reports.page import write_report
     from ttrd3.reports.runs import read_runs
 
@@ -36,7 +39,11 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or next(iter(runs.values())).folder / "report.html"
     if out.is_dir():
         raise UserError(f"--out: {out} is a folder, expected a file. Write --out {out / 'report.html'}.")
-    packed = write_report(runs, out, images=args.images, megabytes=args.megabytes, data=args.data)
+
+    def describe(index: Path) -> Descriptor:
+        return descriptor_of_index(index, build_device("auto"))
+
+    packed = write_report(runs, out, images=args.images, megabytes=args.megabytes, data=args.data, describe=describe)
     for name, run in runs.items():
         print(f"{name}: {run.folder}")
     print(f"\n{len({number for number, _ in packed.data})} images, {out.stat().st_size / 1e6:.1f} MB\nreport    {out}")

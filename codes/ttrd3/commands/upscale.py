@@ -70,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--other-bands", default="drop", choices=("drop", "bicubic"), help="of TIFFs: what becomes of the other bands")
     add(
         "--range", type=_range, metavar="LOW,HIGH",
-        help="of TIFFs: the values that are black and white (8 bits: 0,255; else the 0.1 and 99.9 percentiles)",
+        help="of TIFFs: the values that are black and white (8 bits: 0,255; else the 0.1 and 99.9 percentiles); with a "
+        "negative one, as --range=-25,0",
     )  # fmt: skip
     add("--format", default="auto", choices=("auto", "tiff", "png", "jpeg", "webp"), help="of results (the input's)")
     add("--overwrite", action="store_true", help="replace results that were made with other options")

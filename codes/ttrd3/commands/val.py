@@ -19,9 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Validate and print the table."""
+    """Validate and print the table; 0, also where no report could be made of the results."""
+    import logging
+    from functools import partial
+
     from ttrd3.engine.options import SAMPLE_FILE, load_options
     from ttrd3.engine.validation import validate_weights
+    from ttrd3.errors import UserError
+    from ttrd3.inference.describe import descriptor_of_index
+    from ttrd3.inference.device import find_device
     from ttrd3.reports.page import write_report
     from ttrd3.reports.runs import read_runs
 
@@ -30,6 +36,16 @@ def run(args: argparse.Namespace) -> int:
     print(found.results.table(found.protocol))
     print(f"\nresults   {folder / 'results.md'}\npictures  {folder / 'pictures'}")
     if options.val.save_images:
-        write_report(read_runs([folder]), folder / "report.html")
-        print(f"report    {folder / 'report.html'}   (open it in a browser)")
+        describe = partial(descriptor_of_index, device=find_device(options.device))
+        try:
+            write_report(read_runs([folder]), folder / "report.html", describe=describe)
+        except UserError as error:  # the results are written: what they are shown with may fail
+            logging.getLogger(__name__).warning(
+                "warning: report.html was not made: %s The results above are all written; "
+                "`ttrd3 report %s` makes it with other settings.",
+                error,
+                folder,
+            )
+        else:
+            print(f"report    {folder / 'report.html'}   (open it in a browser)")
     return 0

@@ -36,19 +36,21 @@ class Export(NamedTuple):
 
 
 class Restoration(nn.Module):
-    """Restores one tile with `steps` deterministic sampling steps and the options' `fidelity`, as `ttrd3 upscale` does.
+    """Restores one tile with `steps` deterministic sampling steps, as `ttrd3 upscale` does.
 
     Images are (H, W, 3), as files hold them.
     """
 
-    def __init__(self, options: Options, tensors: dict[str, Tensor], path: Path, steps: int, strength: float):
+    def __init__(
+        self, options: Options, tensors: dict[str, Tensor], path: Path, steps: int, strength: float, fidelity: float
+    ):
         super().__init__()
         model = build_model(options.model, options.diffusion)
         checkpoint.load_state(model, tensors, path)
         self.model = prepare(model)
         self.process = build_process(options.diffusion)
         self.objective = OBJECTIVES[options.diffusion.objective]
-        self.steps, self.strength, self.fidelity = steps, strength, options.sampling.fidelity
+        self.steps, self.strength, self.fidelity = steps, strength, fidelity
 
     def forward(
         self, up: Tensor, noise: Tensor, reference: Tensor | None = None, degraded: Tensor | None = None
@@ -75,7 +77,9 @@ class Restoration(nn.Module):
         return (x0[0].permute(1, 2, 0) + 1) / 2
 
 
-def export(weights: Path, onnx: Path, tile: int, steps: int | None, strength: float | None) -> Export:
+def export(
+    weights: Path, onnx: Path, tile: int, steps: int | None, strength: float | None, fidelity: float | None
+) -> Export:
     """Write the graph and compare what onnxruntime makes of it with PyTorch.
 
     Args:
@@ -84,6 +88,7 @@ def export(weights: Path, onnx: Path, tile: int, steps: int | None, strength: fl
         tile: Height and width of the output in pixels.
         steps: Sampling steps; None for those of the file's options.
         strength: Of the reference; 0 for a graph without one, None for that of the file's options.
+        fidelity: 0 to 1, see `Restorer`; None for that of the file's options.
 
     Raises:
         UserError: Weights that cannot be used, a size or number of steps that the networks cannot take, a graph that is
@@ -110,7 +115,13 @@ def export(weights: Path, onnx: Path, tile: int, steps: int | None, strength: fl
     if options.sampling.ensemble:
         logger.warning("%s: its options sample with an ensemble; the graph restores one orientation", weights)
     strength = options.sampling.reference_strength if strength is None else strength
-    restoration = Restoration(options, stored.weights(), weights, steps, strength).eval()
+    fidelity = options.sampling.fidelity if fidelity is None else fidelity
+    if fidelity and "residual" not in OBJECTIVES[options.diffusion.objective].outputs:
+        raise ConfigError(
+            f"--fidelity: found {fidelity:g}, but {weights} predicts noise alone (objective "
+            f"{options.diffusion.objective}), and fidelity needs a residual at the first step. Set it to 0."
+        )
+    restoration = Restoration(options, stored.weights(), weights, steps, strength, fidelity).eval()
     multiple = restoration.model.size_multiple
     if tile % multiple:
         raise ConfigError(f"--tile: found {tile}, expected a multiple of {multiple}, because the networks halve sizes")

@@ -1,6 +1,8 @@
 """From options to a validation: what `val` runs, and what training runs in between."""
 
+import json
 import logging
+import zlib
 from pathlib import Path
 
 import torch
@@ -93,12 +95,12 @@ def _label(options: Options, weights: Path, step: int, changes: list[behaviour.C
     """
     data, sampling, train = options.data.val, options.sampling, options.data.train
     own = options.weights is None
+    retrieves = data.reference == "retrieved" or data.retrieved > 0
     parts = [step_label(step)] if own else [f"{weights.parent.name}-{weights.stem}", step_label(step)]
     parts += [Path(data.root).name] if data.root != train.root else []
     parts += [data.split, data.reference]
-    if data.index is not None and (data.reference == "retrieved" or data.retrieved):
-        parts += [Path(data.index).stem] if data.index != train.index else []
-        parts += [f"top{data.top}"] if data.top > 1 else []
+    parts += [Path(data.index).stem] if retrieves and data.index not in (None, train.index) else []
+    parts += [f"top{data.top}"] if retrieves and data.top > 1 else []
     parts += [f"from_{data.reference_split}"] if data.reference_split != "auto" else []
     parts += [f"{sampling.steps}steps", f"seed{options.seed}"]
     parts += [f"eta{sampling.eta:g}"] if sampling.eta else []
@@ -109,4 +111,8 @@ def _label(options: Options, weights: Path, step: int, changes: list[behaviour.C
     parts += [f"retrieved{data.retrieved:g}"] if data.retrieved else []
     parts += [f"{data.match_colours}"] if data.match_colours != "none" else []
     parts += [f"{name}{value}" for name, value in (("crop", data.crop), ("limit", data.limit)) if value is not None]
+    usual = {"root": train.root, "index": train.index, "augmentation": "none", "reference_dropout": 0, "warped": 0}
+    other = {name: getattr(data, name) for name in usual if name != "index" or retrieves}
+    if any(value != usual[name] for name, value in other.items()):  # of which the words above say a part
+        parts += [f"{zlib.crc32(json.dumps(other).encode()):08x}"]
     return "-".join([*parts, *behaviour.label(changes)])

@@ -5,12 +5,11 @@ import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ttrd3.errors import DataError, UserError
+from ttrd3.errors import DataError, UserError, is_out_of_memory
 from ttrd3.inference.file_options import SUFFIXES, FileOptions, output_path, spread_path
 from ttrd3.inference.jobs import Job, require_output_size
 from ttrd3.inference.reference_option import opened
 from ttrd3.inference.share import ALONE, Share
-from ttrd3.inference.tiles import is_out_of_memory
 from ttrd3.inference.upscaler import Upscaler
 
 logger = logging.getLogger(__name__)

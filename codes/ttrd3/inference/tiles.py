@@ -1,7 +1,6 @@
 """Restores tiles of a scene: windows in, float images out, the same whatever the order, batch or process."""
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,10 +23,6 @@ logger = logging.getLogger(__name__)
 Put = Callable[[int, np.ndarray], None]
 
 _DRAWS = 2**20  # fields of noise that one sample may use: more than there are steps
-
-# torch's words on CUDA and on the CPU: neither has an exception class of its own on every device. The last are those of
-# oneDNN, which says the same of a primitive (not of its descriptor) for no other reason.
-_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|ALLOC_FAILED|could not create a (memory|primitive$)")
 
 
 @dataclass
@@ -110,7 +105,7 @@ class Tiler:
             for symmetry, image, textures in orientations:
                 noise = self._noise(numbers, up, sample, symmetry)
                 found += turned_back(self.restorer.sampled(image, textures, noise), symmetry)
-            found = (found / len(orientations)).clamp(0, 1)
+            found.div_(len(orientations)).clamp_(0, 1)
             total += found
             squares += found.square()
         mean = total / self.samples
@@ -147,13 +142,6 @@ class Tiler:
             return turned(torch.from_numpy(np.stack(fields)).to(up), symmetry)
 
         return noise
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception says that memory ran out, on whatever device."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
-    )
 
 
 def make_features(restorer: Restorer, limit: int) -> FeatureCache:

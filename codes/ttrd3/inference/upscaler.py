@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttrd3.errors import DataError, UserError
+from ttrd3.errors import DataError, UserError, is_out_of_memory
 from ttrd3.inference.assemble import Assembler
 from ttrd3.inference.device import find_device, require_device
 from ttrd3.inference.enlarge import Scene
@@ -22,7 +22,7 @@ from ttrd3.inference.references import NoReference, PictureReference, ReferenceS
 from ttrd3.inference.restore import Restorer
 from ttrd3.inference.retrieval import Library, is_index
 from ttrd3.inference.store import MemoryTiles
-from ttrd3.inference.tiles import Tiler, is_out_of_memory, make_features
+from ttrd3.inference.tiles import Tiler, make_features
 from ttrd3.inference.trained import Trained, read_trained
 from ttrd3.inference.weights import SHIPPED
 from ttrd3.networks.fast import prepare

@@ -9,7 +9,8 @@ from ttrd3.reports.runs import Key, Measure, Run, common_images, letters
 from ttrd3.reports.statistics import PairedTest, paired_test
 
 WIDTH = 100
-PICTURES = ("data", "split", "crop", "augmentation")  # what of a protocol decides which pixels are restored
+# What of a protocol decides which pixels are measured; the last two are of `ttrd3 evaluate`.
+PICTURES = ("data", "split", "crop", "augmentation", "hr", "mask")
 SAME_PICTURE = 1e-6  # bicubic depends on the data and the protocol alone: beyond this, one of them is another
 
 

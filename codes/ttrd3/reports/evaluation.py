@@ -21,7 +21,7 @@ from ttrd3.metrics.building import build_metric
 from ttrd3.metrics.consistency import reduced
 from ttrd3.metrics.psnr import decibels
 from ttrd3.registry import schema_of
-from ttrd3.reports.results import BASELINE, Results
+from ttrd3.reports.results import AGAINST, BASELINE, Results
 
 ALWAYS = ("psnr", "ssim")  # the paper's protocol by their defaults
 WITH_LR = ("consistency", "improvement", "omission", "hallucination")  # they depend on the scale, which LR tells
@@ -61,7 +61,7 @@ def evaluate(
     """
     matches, scale = match_folders(folders, subset=subset)
     built = default_metrics(scale, device) if metrics is None else chosen_metrics(metrics, scale, device)
-    baseline = "against" if "against" in folders else BASELINE if "lr" in folders else None
+    baseline = AGAINST if AGAINST in folders else BASELINE if "lr" in folders else None
     results, measure = Results(built, baseline), Measuring(built)
     masked = {} if masks is None else match_masks(masks, matches, subset=subset)
     agreement = []

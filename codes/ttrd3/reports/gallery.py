@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ttrd3.errors import DataError
-from ttrd3.reports.material import Material, Pictures, drawing
+from ttrd3.reports.material import Describe, Material, Pictures, drawing
 from ttrd3.reports.packing import Item
 from ttrd3.reports.results import BASELINE
 from ttrd3.reports.runs import Key, Run, letters
@@ -42,6 +42,7 @@ class Gallery:
         runs: By the names that tell them apart.
         keys: Images that all of them have.
         data: Where the data lies now; None: where each run found it.
+        describe: See `Material`.
 
     Attributes:
         views: What each image can be looked at as, in the order of showing.
@@ -49,10 +50,12 @@ class Gallery:
         scales: {"error", "use": grey levels at which the map's colours end}; filled by `items`.
     """
 
-    def __init__(self, runs: Mapping[str, Run], keys: Sequence[Key], data: Path | None = None):
+    def __init__(
+        self, runs: Mapping[str, Run], keys: Sequence[Key], data: Path | None = None, describe: Describe | None = None
+    ):
         self.runs = runs
         self.keys = keys
-        self._material = [Material(run, data) for run in runs.values()]
+        self._material = [Material(run, data, describe) for run in runs.values()]
         self._reference_of = _references([*runs.values()])
         self.views = self._views()
         self.spots: dict[int, tuple[int, int]] = {}

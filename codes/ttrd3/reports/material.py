@@ -1,11 +1,14 @@
 """Finds again what a validation worked on: HR, LR and reference from the data set, SR from the validation folder."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ttrd3.data.descriptors import Descriptor
 from ttrd3.data.images import read_rgb
 from ttrd3.data.streams import ValidationView
 from ttrd3.data.triplets import TripletDataset
@@ -14,9 +17,12 @@ from ttrd3.metrics.psnr import decibels
 from ttrd3.paths import input_path
 from ttrd3.registry import schema_of
 from ttrd3.reports.results import BASELINE
-from ttrd3.reports.runs import RESULTS, Key, Run
+from ttrd3.reports.runs import PROTOCOL_OF_TABLES, RESULTS, Key, Run
 
 SAME_DB = 1e-3  # what PSNR may differ between machines; another picture differs far more
+ABOUT_RETRIEVED = {"index", "top", "retrieved", "match_colours"}  # mean nothing where there are no references
+
+Describe = Callable[[Path], Descriptor]  # index file -> the descriptor that it was made with
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,14 @@ class Material:
     Args:
         run: The validation.
         data: Where its data root lies now; None: where it lay then.
+        describe: Gives the descriptor of the index that references were retrieved from; None knows only that which
+            needs no weights.
 
     Raises:
-        DataError: The data or the restored images are not there.
+        DataError: The data, the index or the restored images are not there.
     """
 
-    def __init__(self, run: Run, data: Path | None = None):
+    def __init__(self, run: Run, data: Path | None = None, describe: Describe | None = None):
         self.run = run
         self.root = input_path(str(run.protocol.get("data", ""))) if data is None else data
         if not self.root.is_dir() or not str(run.protocol.get("data", "")):
@@ -54,8 +62,12 @@ class Material:
             raise DataError(
                 f"{run.folder}: there are no restored images in it. Validate again with val.save_images=true."
             )
-        seed = run.protocol.get("seed", 0)
-        dataset = TripletDataset(str(self.root), **_options(run), seed=seed)
+        options, seed, descriptor = _options(run), run.protocol.get("seed", 0), None
+        if (options.get("reference") == "retrieved" or options.get("retrieved")) and "index" in options:
+            index = input_path(options["index"])
+            options["index"] = str(index)
+            descriptor = None if describe is None else describe(index)
+        dataset = TripletDataset(str(self.root), **options, seed=seed, descriptor=descriptor)
         self._view = ValidationView(dataset, seed=seed)
         self._index = {(tile.class_name, tile.name): index for index, tile in enumerate(dataset.tiles)}
         self.twin = without_reference(run)
@@ -72,8 +84,10 @@ class Material:
         if sample["reference_name"] != self.run.entries[key].reference:
             was = self.run.entries[key].reference or "none"
             raise self._changed(f"the reference of {key[1]} was {was}, now it is {sample['reference_name'] or 'none'}")
+        best = sample["reference"].reshape(-1, *sample["hr"].shape)[0]  # of several references
         hr, lr, up, reference = (
-            np.ascontiguousarray(sample[name].permute(1, 2, 0).numpy()) for name in ("hr", "lr", "up", "reference")
+            np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+            for image in (sample["hr"], sample["lr"], sample["up"], best)
         )
         self._check(key, up, hr, sample["valid"][0].numpy() if "valid" in sample else np.s_[:])
         return Pictures(
@@ -108,7 +122,7 @@ def drawing(run: Run) -> dict:
     return kept | {name: run.protocol.get(name) for name in ("data", "seed")}
 
 
-def _options(run: Run) -> dict:
+def _options(run: Run) -> dict[str, Any]:
     """The options of the data set in a protocol, besides its root."""
     names = schema_of(TripletDataset).model_fields.keys() - {"root"}
     return {name: value for name, value in run.protocol.items() if name in names}
@@ -130,10 +144,25 @@ def without_reference(run: Run) -> Path | None:
             protocol.get("reference") == "none"
             and _stem(folder.name, protocol) == stem
             and (folder / "images").is_dir()
-            and all(protocol.get(name) == value for name, value in run.protocol.items() if "reference" not in name)
+            and _same_without_reference(protocol, run.protocol)
         ):
             return folder
     return None
+
+
+def _same_without_reference(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Whether two protocols agree in all that does not say which references are taken, and how."""
+    names = {name for name in {**a, **b} if "reference" not in name} - {*PROTOCOL_OF_TABLES, *ABOUT_RETRIEVED}
+    return all(_setting(a, name) == _setting(b, name) for name in names)
+
+
+def _setting(protocol: dict[str, Any], name: str) -> Any:
+    """A value of a protocol; one that is missing is the data set's default, or else off, as is 0 or false: None.
+
+    Missing is what is None, behaviour that is the weights' own, and what no version knew yet when it was written.
+    """
+    field = schema_of(TripletDataset).model_fields.get(name)
+    return protocol.get(name, None if field is None else field.get_default()) or None
 
 
 def _stem(name: str, protocol: dict) -> str:

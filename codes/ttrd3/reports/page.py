@@ -17,6 +17,7 @@ from ttrd3.files import require_writable, write_text
 from ttrd3.reports import page_tables
 from ttrd3.reports.comparison import column, shared_measures, warnings
 from ttrd3.reports.gallery import Gallery, choose
+from ttrd3.reports.material import Describe
 from ttrd3.reports.packing import KINDS, Packed, pack
 from ttrd3.reports.results import BASELINE
 from ttrd3.reports.runs import Key, Measure, Run, common_images, letters
@@ -28,7 +29,13 @@ TEXT_SHARE = 300_000  # characters of the page that are not pictures, generously
 
 
 def write_report(
-    runs: Mapping[str, Run], out: Path, *, images: int = 100, megabytes: float = 30, data: Path | None = None
+    runs: Mapping[str, Run],
+    out: Path,
+    *,
+    images: int = 100,
+    megabytes: float = 30,
+    data: Path | None = None,
+    describe: Describe | None = None,
 ) -> Packed:
     """Write the report of one or several validations to `out`, whole or not at all.
 
@@ -38,6 +45,8 @@ def write_report(
         images: How many to show at most; of more they are chosen evenly from the worst to the best gain.
         megabytes: How large the file may be; decides how exactly pictures are stored.
         data: Where the data lies now; None: where each validation found it.
+        describe: Gives the descriptor of the index that references were retrieved from; None knows only that which
+            needs no weights.
 
     Returns:
         How the pictures were stored.
@@ -48,7 +57,7 @@ def write_report(
     require_writable(out.parent, "--out")
     first = next(iter(runs.values()))
     common = common_images([*runs.values()])
-    gallery = Gallery(runs, choose(first, common, images), data)
+    gallery = Gallery(runs, choose(first, common, images), data, describe)
     budget = int(megabytes * 1e6) - TEXT_SHARE - 400 * len(common)
     if budget <= 0:
         raise UserError(f"--megabytes: found {megabytes:g}, expected more. 30 hold 100 images of 256 x 256 well.")

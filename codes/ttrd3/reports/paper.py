@@ -80,7 +80,7 @@ TABLE = {
     },
 }
 
-SAME = {"PSNR": 0.005, "SSIM": 0.0005}  # bicubic nearer to the paper's than this is on the same images
+SAME_DB = 0.005  # bicubic nearer to the paper's than this is on the same images
 
 
 def dataset_of(run: Run) -> str | None:
@@ -119,7 +119,7 @@ def differences(run: Run, dataset: str | None) -> list[str]:
         )
     else:
         ours, paper = found["PSNR"], TABLE[dataset][BICUBIC][0]
-        same = ours is not None and abs(ours - paper) < SAME["PSNR"]
+        same = ours is not None and abs(ours - paper) < SAME_DB
         if not same:
             bicubic = "" if ours is None else f" Bicubic, which depends on the images alone: {ours:.4f} dB here"
             reasons.append(

@@ -20,6 +20,7 @@ from ttrd3.reports.statistics import LEVEL, RESAMPLES, SEED
 from ttrd3.reports.summing import Row, in_order, sum_up
 
 BASELINE = "bicubic"  # stands beside every other method: without it nobody can judge a number
+AGAINST = "against"  # the second method of `ttrd3 evaluate --against`, which the first is compared with
 RESERVED = frozenset({"protocol", "images", "per_class", "statistics"})
 
 

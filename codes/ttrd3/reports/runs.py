@@ -11,7 +11,7 @@ from typing import Any
 
 from ttrd3.errors import DataError
 from ttrd3.metrics import METRICS
-from ttrd3.reports.results import BASELINE
+from ttrd3.reports.results import AGAINST, BASELINE
 
 RESULTS, PER_IMAGE = "results.json", "per_image.csv"
 OWN_COLUMNS = ("image", "class", "reference", "method")
@@ -79,7 +79,7 @@ class Run:
         protocol: What its tables say besides the metrics: data, split, reference, seed, weights ...
         averaging: How its means were taken.
         measures: The metrics of single images.
-        method: The method beside bicubic.
+        method: The method that was validated, beside bicubic and what it was evaluated against.
         means: {method: {metric: mean}} of them.
         set_measures: The metrics of the whole set.
         sets: {method: {metric: result}} of those.
@@ -131,7 +131,7 @@ def read_run(path: Path) -> Run:
     folder = find_validation(path)
     document = _read_results(folder / RESULTS)
     columns, entries = _read_images(folder / PER_IMAGE)
-    methods = sorted({method for entry in entries.values() for method in entry.values} - {BASELINE})
+    methods = sorted({method for entry in entries.values() for method in entry.values} - {BASELINE, AGAINST})
     if not methods:
         raise DataError(f"{folder / PER_IMAGE}: found no method besides {BASELINE}. Validate again by `ttrd3 val`.")
     protocol, sets = document["protocol"], document["sets"]
