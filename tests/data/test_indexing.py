@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 from builders import class_folders, picture, prepared, save
+from rasters import write_raster
 from safetensors.numpy import load_file, save_file
 
 from ttrd3.data.degrade import degrade
@@ -203,6 +205,65 @@ def test_nothing_usable_is_an_error(tmp_path):
     for tile in (0, 30):
         with pytest.raises(UserError, match=f"--tile: found {tile}"):
             index(library, tmp_path / "lib.index", tile=tile, stride=32)
+    assert not (tmp_path / "lib.index").exists()
+
+
+# --- windows without data ---
+
+
+@pytest.fixture
+def holes(tmp_path):
+    """A picture, a GeoTIFF of which two of six windows are whole, one without any."""
+    root, there = tmp_path / "scenes", np.zeros((64, 96), bool)
+    there[:32, :70] = True
+    save(root / "a.png", picture(0))
+    image = picture(1, 64, 96)
+    image[~there] = 0
+    write_raster(root / "border.tif", image, there)
+    write_raster(root / "outside.tif", picture(2, 32, 64), there[32:, :64])
+    return root
+
+
+def test_windows_without_data_are_left_out_and_counted(holes, tmp_path, caplog):
+    out = tmp_path / "lib.index"
+    with caplog.at_level(logging.INFO):
+        summary = index(holes, out)
+        assert (summary.tiles, counts(summary), summary.left_out) == (3, (3, 0, 0, 0), {})
+    told = "left out: 6 windows with pixels without data, of 2 GeoTIFFs: border.tif, outside.tif"
+    assert told in caplog.messages
+    found = read_index(out)
+    assert [found.name(row) for row in range(3)] == ["a.png", "border.tif@0,0", "border.tif@32,0"]
+    descriptors = np.concatenate(list(found.descriptors()))
+    np.testing.assert_array_equal(descriptors[2], describe(degrade(picture(1, 64, 96)[:32, 32:64])))
+    assert found.header.holes == {"border.tif": 4, "outside.tif": 2}
+    content = out.read_bytes()
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        assert counts(index(holes, out)) == (0, 0, 3, 0)  # nothing is read again
+    assert told in caplog.messages
+    assert out.read_bytes() == content
+    (holes / "border.tif").unlink()
+    assert index(holes, out).tiles == 1
+    assert read_header(out).holes == {"outside.tif": 2}
+
+
+def test_an_index_that_nobody_looked_for_holes_for_is_brought_up_to_date(holes, tmp_path):
+    out = tmp_path / "lib.index"
+    index(holes, out)
+    expected = out.read_bytes()
+    header = json.loads(json.dumps(vars(read_header(out))))
+    del header["holes"]
+    changed(out, header=header)  # as it was written before
+    assert read_header(out).holes is None
+    assert counts(index(holes, out)) == (0, 2, 1, 0)  # the GeoTIFFs are read again
+    assert out.read_bytes() == expected
+
+
+def test_nothing_but_holes_is_an_error(holes, tmp_path):
+    for name in ("a.png", "border.tif"):
+        (holes / name).unlink()
+    with pytest.raises(DataError, match=r"1 files with problems:\n.*outside\.tif: pixels without data in every window"):
+        index(holes, tmp_path / "lib.index")
     assert not (tmp_path / "lib.index").exists()
 
 

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import rasterio
 from builders import SAMPLE, picture, save, write_tiff
+from rasters import write_raster
 
 from ttrd3.data.images import read_rgb
-from ttrd3.data.windows import read_windows, size_of
+from ttrd3.data.windows import read_windows, size_of, whole_windows
 from ttrd3.errors import DataError
 
 BOXES = [(0, 0, 32, 32), (64, 32, 96, 64), (100, 5, 164, 69), (136, 168, 200, 232)]
@@ -49,6 +50,26 @@ def test_the_embedded_geotiff():
     path = SAMPLE / "OSBS_029.tif"
     (found,) = read_windows(path, [(100, 50, 356, 306)])
     np.testing.assert_array_equal(found, read_rgb(path)[50:306, 100:356])
+
+
+@pytest.mark.parametrize("kind", ["nodata", "mask"])
+def test_windows_with_holes_are_not_whole(tmp_path, kind):
+    image, there = np.maximum(picture(0, 64, 96), 1), np.ones((64, 96), bool)
+    there[20:50, 40:60] = False
+    image[~there] = 0
+    image[5, 5] = 0  # black: 0 is a colour too
+    profile, mask = ({"nodata": 0}, None) if kind == "nodata" else ({}, there)
+    path = write_raster(tmp_path / "holes.tif", image, mask, **profile)
+    boxes = [(0, 0, 32, 32), (32, 0, 64, 32), (64, 0, 96, 32), (0, 32, 64, 64), (64, 32, 96, 64)]
+    assert whole_windows(path, boxes) == [boxes[0], boxes[2], boxes[4]]
+    with pytest.raises(DataError, match=r"expected a window .* to fit in"):
+        whole_windows(path, [(80, 0, 112, 32)])
+
+
+def test_pictures_and_tiffs_that_declare_nothing_are_whole(tmp_path):
+    black = np.zeros((64, 64, 3), np.uint8)
+    for path in (save(tmp_path / "black.png", black), geotiff(tmp_path / "black.tif", black)):
+        assert whole_windows(path, BOXES[:1]) == BOXES[:1]
 
 
 def test_what_is_not_8_bit_rgb_is_refused_by_name(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -13,12 +14,15 @@ import rasterio
 import torch
 from data.builders import picture, save
 from inference.conftest import bands_of
-from PIL import Image
+from PIL import Image, ImageCms
 
 from ttrd3 import Upscaler
 from ttrd3.__main__ import main
 from ttrd3.environment import ROOT
+from ttrd3.inference.tiles import Tiler
 from ttrd3.inference.weights import SHIPPED
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def pixels(path) -> np.ndarray:
@@ -41,18 +45,62 @@ def test_a_picture_comes_out_as_what_it_was(upscale, upscaler, tmp_path, lr, nam
 def test_other_formats_and_what_a_file_says_of_itself(upscale, tmp_path, lr):
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a camera"  # orientation, maker
-    source = save(tmp_path / "a.jpg", lr, exif=exif, icc_profile=b"made up")
+    source = save(tmp_path / "a.jpg", lr, exif=exif, icc_profile=PROFILE)
     for form, suffix in (("png", "png"), ("webp", "webp"), ("jpeg", "jpg")):
         assert upscale(source, "--format", form)[0] == 0
         found = Image.open(tmp_path / "out" / f"a.{suffix}")
         assert (found.getexif()[0x0112], found.getexif()[0x010F]) == (6, "a camera")
-        assert found.info["icc_profile"] == b"made up"
+        assert found.info["icc_profile"] == PROFILE
         assert json.loads(found.getexif()[0x010E])["seed"] == 10
     assert upscale(source, "--format", "tiff", "--samples", 2)[0] == 0
     np.testing.assert_array_equal(bands_of(tmp_path / "out" / "a.tif").shape, (3, 96, 160))
     with rasterio.open(tmp_path / "out" / "a_std.tif") as std:
         assert std.dtypes == ("float32",) * 3
         assert 1 < std.read().mean() < 50  # 8-bit levels
+
+
+def exif_of(kind: int, value: bytes) -> bytes:
+    """EXIF of one entry: an orientation of any type."""
+    return b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x0112, kind, len(value.rstrip(b"\0")) + 1, value, 0)
+
+
+LONG = Image.Exif()
+LONG[0x9286] = b"x" * 70_000  # a comment longer than JPEG can hold
+
+ODD_EXIF = {
+    "text.jpg": (exif_of(2, b"6\0\0\0"), "jpeg"),
+    "text.png": (exif_of(2, b"6\0\0\0"), "png"),
+    "text.webp": (exif_of(2, b"6\0\0\0"), "webp"),
+    "junk.png": (b"Exif\0\0no EXIF at all", "png"),
+    "long.png": (LONG.tobytes(), "jpeg"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_EXIF)
+def test_exif_that_cannot_be_kept_is_told_and_left_out(upscale, tmp_path, name):
+    exif, form = ODD_EXIF[name]
+    source, other = save(tmp_path / name, picture(0, 16, 16), exif=exif), save(tmp_path / "z.png", picture(1, 16, 16))
+    code, err = upscale(source, other, "--format", form)
+    assert code == 0
+    assert f"{source}: its EXIF is damaged, or more than {form.upper()} can hold (" in err
+    assert str(other) not in err.replace(": done", "")
+    results = [path for path in (tmp_path / "out").iterdir() if path.stem in ("z", source.stem)]
+    assert len(results) == 2
+    for path in results:
+        found = Image.open(path).getexif()
+        assert sorted(found) == [0x010E, 0x0131]  # our own tags
+        assert json.loads(found[0x010E])["seed"] == 10
+    assert upscale(source, other, "--format", form)[1].count("is done already") == 2
+
+
+def test_a_profile_of_grey_does_not_go_with_the_result_which_is_rgb(upscale, tmp_path, lr):
+    grey_profile = PROFILE[:16] + b"GRAY" + PROFILE[20:]
+    grey = save(tmp_path / "grey.png", lr[:, :, 0], icc_profile=grey_profile)
+    colour = save(tmp_path / "colour.png", lr, icc_profile=PROFILE)
+    assert Image.open(grey).info["icc_profile"] == grey_profile
+    assert upscale(grey, colour)[0] == 0
+    assert "icc_profile" not in Image.open(tmp_path / "out" / "grey.png").info
+    assert Image.open(tmp_path / "out" / "colour.png").info["icc_profile"] == PROFILE
 
 
 def test_grey_and_opaque_pictures_become_rgb(upscale, tmp_path, lr):
@@ -135,11 +183,43 @@ def test_an_interrupted_scene_goes_on(upscale, interrupted, tmp_path):
     assert not folder.exists()
 
 
-def test_other_options_begin_anew(upscale, interrupted):
+@pytest.mark.parametrize("words", [("--seed", 3), ("--tile", 160)], ids=str)
+def test_other_options_begin_anew(upscale, interrupted, words):
     source, _ = interrupted
-    code, err = upscale(source, *TILES, "--seed", 3)
+    code, err = upscale(source, *TILES, *words)
     assert code == 0
     assert "goes on" not in err
+
+
+def test_an_interrupted_scene_goes_on_with_the_smaller_tiles_that_memory_forced(upscale, tmp_path, scene, monkeypatch):
+    source, asked = scene(picture(1, 80, 110).transpose(2, 0, 1)), ("--tile", "160", "--overlap", "16")
+    run, done = Tiler.run, []
+
+    def interrupted(self, numbers, put):
+        if self.grid.tile_shape == (40, 40):  # LR pixels: the tile that was asked for
+            raise MemoryError
+
+        def few(number, tile):
+            put(number, tile)
+            done.append(number)
+            if len(done) == 6:
+                raise KeyboardInterrupt
+
+        run(self, numbers, few)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tiler, "run", interrupted)
+        code, err = upscale(source, *asked)
+    assert code == 130
+    assert "out of memory: tries again with tiles of 80 x 80 pixels" in err
+    code, err = upscale(source, *asked)
+    assert code == 0
+    assert f"{source}: goes on with tiles of 80 x 80 pixels, as memory ran out before" in err
+    assert "goes on with 6 of 35 tiles done" in err
+    assert not list((tmp_path / "out").glob(".*"))
+    assert upscale(source, *TILES, out=tmp_path / "small")[0] == 0
+    np.testing.assert_array_equal(bands_of(tmp_path / "out" / "scene.tif"), bands_of(tmp_path / "small" / "scene.tif"))
+    assert "is done already" in upscale(source, *asked)[1]
 
 
 def test_two_at_the_same_scene(upscale, interrupted):

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ttrd3.data.degrade import lr_from_hr, up_from_lr
+from ttrd3.errors import DataError
 from ttrd3.inference.consistent import HALO, project, pseudo_inverse, reduction
 from ttrd3.inference.enlarge import bicubic, continued, enlarged
 from ttrd3.inference.grid import Axis
 from ttrd3.inference.noise import noise_field
 from ttrd3.inference.pictures import ArrayScene
+from ttrd3.inference.ranges import require_plausible
 
 
 @given(st.data())
@@ -135,3 +137,10 @@ def test_a_window_is_projected_as_the_whole_is():
         image[: 4 * (20 + HALO), 4 * (30 - HALO) : 4 * (60 + HALO)], lr[: 20 + HALO, 30 - HALO : 60 + HALO], 0, 1
     )
     np.testing.assert_allclose(part[:80, 4 * HALO : -4 * HALO], whole[:80, 120:240], atol=0.5 / 255)
+
+
+@pytest.mark.parametrize("declared", [(0, 255), (-1e6, 0)])
+def test_a_range_that_is_advised_can_be_pasted_also_a_negative_one(declared):
+    """argparse takes `--range -25,-1` for two options."""
+    with pytest.raises(DataError, match=r"Declare --range=-25,-1, or leave it out"):
+        require_plausible(declared, np.repeat([-25.0, -1.0], 1000), "radar.tif")

@@ -10,6 +10,8 @@ from inference.conftest import SAMPLE, bands_of
 from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.rpc import RPC
+from rasterio.transform import RPCTransformer
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 
 from ttrd3.data.degrade import lr_from_hr, up_from_lr
@@ -100,7 +102,7 @@ def test_a_declared_range(upscale, scene, tmp_path):
     assert "% of the values lie outside" in err
     code, err = upscale(scene(values // 256, "dark.tif"), "--range", "0,65535")
     assert code == 11
-    assert "so that the model would see next to nothing. Declare --range " in err
+    assert "so that the model would see next to nothing. Declare --range=" in err
 
 
 def test_consistency_of_16_bits_with_values_beyond_the_range(upscale, scene, tmp_path):
@@ -199,6 +201,27 @@ def test_ground_control_points_move_along(upscale, scene, tmp_path):
         points, crs = out.gcps
         assert crs.to_epsg() == 4326
         assert [(p.row, p.col) for p in points] == [(0, 0), (96, 160), (0, 160)]
+
+
+def test_rpcs_name_the_same_ground(upscale, scene, tmp_path):
+    numerators = [[0.01 * n, long, lat] + [1e-3] * 17 for n, long, lat in ((1, 0.1, -1.0), (2, 1.0, 0.1))]
+    denominator = [1.0] + [1e-4] * 19
+    rpcs = RPC(
+        height_off=100, height_scale=500, lat_off=48, lat_scale=0.1, long_off=15, long_scale=0.1,
+        line_off=12.25, line_scale=12, line_num_coeff=numerators[0], line_den_coeff=denominator,
+        samp_off=20, samp_scale=21, samp_num_coeff=numerators[1], samp_den_coeff=denominator,
+    )  # fmt: skip
+    assert upscale(scene(rgb(), crs=None, transform=None, then=lambda out: setattr(out, "rpcs", rpcs)))[0] == 0
+    with rasterio.open(tmp_path / "out" / "scene.tif") as out:
+        found = out.rpcs
+    assert (found.line_off, found.samp_off) == (4 * 12.25 + 1.5, 4 * 20 + 1.5)
+    assert (found.line_scale, found.samp_scale) == (4 * 12, 4 * 21)
+    kept = {name: value for name, value in rpcs.to_dict().items() if not name.startswith(("line_s", "samp_s", "err"))}
+    assert {name: getattr(found, name) for name in kept} == kept | {"line_off": 50.5, "samp_off": 81.5}
+    before, after = RPCTransformer(rpcs), RPCTransformer(found)
+    for x, y in ((15, 48), (14.93, 48.08), (15.1, 47.91)):  # a place, as rows and columns from the upper left corner
+        row, column = before.rowcol(x, y, zs=100, op=float)
+        assert after.rowcol(x, y, zs=100, op=float) == pytest.approx((4 * row, 4 * column), abs=1e-6)
 
 
 # --- references from the same place ---

@@ -40,6 +40,8 @@ class Header:
         standardized: See `Descriptor.standardized`.
         weights: File of the descriptor's weights, where it has such.
         left_out: Name -> problem of files that could not be used (--skip-bad).
+        holes: Name -> number of windows that are left out, because not all of their pixels have data; None: nobody
+            looked, because the index is older than that.
     """
 
     root: str
@@ -49,6 +51,7 @@ class Header:
     standardized: bool
     weights: str | None = None
     left_out: dict[str, str] = field(default_factory=dict)
+    holes: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)

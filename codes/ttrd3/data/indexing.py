@@ -14,11 +14,12 @@ from ttrd3.data.degrade import SCALE, degrade
 from ttrd3.data.descriptors import Descriptor
 from ttrd3.data.hashes import fingerprint
 from ttrd3.data.index import Header, Index, Tiles, joined, read_index, tile_rows, write_index
+from ttrd3.data.layout import some
 from ttrd3.data.library import LibraryFile, list_library
 from ttrd3.data.plan import PROBLEMS, shortened
 from ttrd3.data.pool import run_jobs
 from ttrd3.data.tiling import Box, grid
-from ttrd3.data.windows import in_parts, read_windows, size_of
+from ttrd3.data.windows import in_parts, read_windows, size_of, whole_windows
 from ttrd3.errors import DataError, UserError
 from ttrd3.files import require_writable
 
@@ -50,12 +51,13 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Part:
-    """What came of a job: rows and descriptors, or the problem of its file."""
+    """What came of a job: rows and descriptors, if any, and the number of windows with holes, or its file's problem."""
 
     job: _Job
     tiles: Tiles | None = None
     descriptors: np.ndarray | None = None
     problem: str | None = None
+    holes: int = 0
 
 
 def update_index(
@@ -71,6 +73,7 @@ def update_index(
 ) -> Summary:
     """Describe every whole tile of a library's images in an index file, which is then up to date.
 
+    Windows of GeoTIFFs with pixels without data (nodata value, mask or alpha band) are left out and counted in the log.
     Files whose name, size and time of change are those of the index are not read again, wherever the library lies.
 
     Args:
@@ -94,7 +97,9 @@ def update_index(
     files, problems = list_library(library)
     former = _former(out, descriptor, tile, stride)
     known = {file.name: file for file in former.files} if former else {}
-    fresh = [number for number, file in enumerate(files) if known.get(file.name) != file]
+    # An index that nobody looked for holes for may have tiles with such.
+    stale = {name for name in known if former.header.holes is None and in_parts(Path(name))}
+    fresh = [number for number, file in enumerate(files) if known.get(file.name) != file or file.name in stale]
     require_writable(out.parent, "--out")
 
     jobs = list(_jobs(library, files, fresh, problems, tile, stride))
@@ -109,7 +114,13 @@ def update_index(
     new = sum(files[number].name not in known and files[number].name not in problems for number in fresh)
     now = {file.name for file in files}
     root = str(library.resolve())
-    header = Header(root, tile, stride, descriptor.kind, descriptor.standardized, weights and str(weights), problems)
+    holes = _holes(former, now - {files[number].name for number in fresh}, parts)
+    header = Header(
+        root, tile, stride, descriptor.kind, descriptor.standardized, weights and str(weights), problems, holes
+    )
+    if holes:
+        total = sum(holes.values())
+        logger.info("left out: %d windows with pixels without data, of %d GeoTIFFs: %s", total, len(holes), some(holes))
     count = _write(out, header, files, fresh, former, parts)
     return Summary(count, new, changed, len(files) - len(fresh), len(known.keys() - now), problems)
 
@@ -150,15 +161,19 @@ def _jobs(
 def _examine(job: _Job, descriptor: Descriptor) -> _Part:
     prints, found, batch = [], [], []
     try:
-        for image in read_windows(job.path, job.boxes):
+        boxes = whole_windows(job.path, job.boxes)
+        for image in read_windows(job.path, boxes):
             prints.append(fingerprint(image))
             batch.append(degrade(image))
-            if len(batch) == _BATCH or len(prints) == len(job.boxes):
+            if len(batch) == _BATCH or len(prints) == len(boxes):
                 found.append(descriptor(np.stack(batch)))
                 batch = []
     except DataError as error:
         return _Part(job, problem=str(error))
-    return _Part(job, tile_rows(job.file, job.boxes, prints), np.concatenate(found))
+    holes = len(job.boxes) - len(boxes)
+    if not boxes:
+        return _Part(job, holes=holes)
+    return _Part(job, tile_rows(job.file, boxes, prints), np.concatenate(found), holes=holes)
 
 
 def _run(
@@ -186,6 +201,16 @@ def _run(
     return [part for part in good if part.job.name not in problems]
 
 
+def _holes(former: Index | None, kept: set[str], parts: list[_Part]) -> dict[str, int]:
+    """Name -> number of windows with holes of the files that are kept as the index has them, and of those just read."""
+    known = (former and former.header.holes) or {}
+    found = {name: count for name, count in known.items() if name in kept}
+    for part in parts:
+        if part.holes:
+            found[part.job.name] = found.get(part.job.name, 0) + part.holes
+    return dict(sorted(found.items()))
+
+
 def _write(
     out: Path, header: Header, files: list[LibraryFile], fresh: list[int], former: Index | None, parts: list[_Part]
 ) -> int:
@@ -194,11 +219,13 @@ def _write(
     of_index = {files[number].name: number for number in kept}
     renumbered = [of_index.get(file.name, -1) for file in former.files] if former else []
     stays = np.array(renumbered, dtype=np.int32)[former.tiles.file] if former else np.empty(0, dtype=np.int32)
-    pieces = [part.tiles for part in parts]
+    described = [part for part in parts if part.tiles is not None]
+    pieces = [part.tiles for part in described]
     if former:
         pieces.insert(0, replace(former.tiles, file=stays).taken(stays >= 0))
     if not sum(map(len, pieces)):
-        raise _refused(Path(header.root), header.left_out, "or add others: without them none is left")
+        texts = {name: f"{Path(header.root, name)}: pixels without data in every window" for name in header.holes}
+        raise _refused(Path(header.root), header.left_out | texts, "or add others: without them none is left")
     tiles = joined(pieces)
 
     order = np.argsort(tiles.file, kind="stable")  # the tiles of a file keep their order
@@ -206,15 +233,16 @@ def _write(
         return len(tiles)  # not a byte would change
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    width = parts[0].descriptors.shape[1] if parts else former.width
+    width = described[0].descriptors.shape[1] if described else former.width
     descriptors = np.empty((len(tiles), width), dtype=np.float32)
     start = 0
-    for chunk in itertools.chain(_kept(former, stays), (part.descriptors for part in parts)):
+    for chunk in itertools.chain(_kept(former, stays), (part.descriptors for part in described)):
         descriptors[place[start : start + len(chunk)]] = chunk
         start += len(chunk)
     tiles = tiles.taken(order)
-    used, numbers = np.unique(tiles.file, return_inverse=True)
-    tiles = replace(tiles, file=numbers.astype(np.int32))
+    # Files of which nothing is left stay listed, so that they are not read again.
+    used = sorted({*tiles.file.tolist(), *(n for n, file in enumerate(files) if file.name in header.holes)})
+    tiles = replace(tiles, file=np.searchsorted(used, tiles.file).astype(np.int32))
     write_index(out, header, [files[number] for number in used], tiles, descriptors)
     return len(tiles)
 

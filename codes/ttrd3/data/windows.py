@@ -9,7 +9,7 @@ import rasterio
 from rasterio.windows import Window
 
 from ttrd3.data.images import read_rgb, read_size
-from ttrd3.data.rasters import Box, is_tiff, opened_tiff
+from ttrd3.data.rasters import Box, is_tiff, opened_tiff, read_bands, read_header
 from ttrd3.errors import DataError
 
 
@@ -49,6 +49,20 @@ def read_windows(path: Path, boxes: Sequence[Box]) -> Iterator[np.ndarray]:
         _require_inside(path, box, image.shape[1], image.shape[0])
         left, top, right, bottom = box
         yield np.ascontiguousarray(image[top:bottom, left:right])
+
+
+def whole_windows(path: Path, boxes: Sequence[Box]) -> list[Box]:
+    """Those windows in which every pixel has data, by the rules of `read_bands`; all of a picture that is no TIFF.
+
+    Raises:
+        DataError: What `read_windows` refuses; names the file.
+    """
+    if not in_parts(path) or not read_header(path).masked:
+        return list(boxes)
+    size = size_of(path)
+    for box in boxes:
+        _require_inside(path, box, *size)
+    return [box for box, (_, there) in zip(boxes, read_bands(path, (1, 2, 3), boxes), strict=True) if there.all()]
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import math
 import os
 import warnings
@@ -16,6 +17,7 @@ import rasterio.shutil
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.rpc import RPC
 from rasterio.windows import Window
 
 from ttrd3.data.degrade import SCALE
@@ -25,6 +27,8 @@ from ttrd3.inference.raster import CACHE, RasterScene
 
 BLOCK = 512
 TAG = "TTRD3"  # of the file's metadata: how it was made
+
+logger = logging.getLogger(__name__)
 
 _BAND_TEXTS = ("descriptions", "units", "scales", "offsets")
 
@@ -37,6 +41,7 @@ class Layout:
         crs: Coordinate reference system, or None.
         transform: Pixels to coordinates.
         bands: Of each band: its description, unit, scale and offset.
+        rpcs: Rational polynomials of a scene that is not yet rectified.
         masked: Whether a mask band goes with it.
         about: How it was made, noted in its metadata.
     """
@@ -52,6 +57,7 @@ class Layout:
     colorinterp: tuple[ColorInterp, ...] | None = None
     bands: dict[str, tuple] = field(default_factory=dict)
     gcps: list[GroundControlPoint] = field(default_factory=list)
+    rpcs: RPC | None = None
     tags: dict[str, str] = field(default_factory=dict)
     masked: bool = False
 
@@ -74,9 +80,26 @@ def layout_of(scene: RasterScene, bands: list[int], about: dict[str, Any]) -> La
         colorinterp=tuple(dataset.colorinterp[band - 1] for band in bands),
         bands=texts,
         gcps=[GroundControlPoint(SCALE * p.row, SCALE * p.col, p.x, p.y, p.z, p.id, p.info) for p in gcps],
+        rpcs=_enlarged_rpcs(scene),
         tags={key: value for key, value in dataset.tags().items() if key != TAG},
         masked=flags == {MaskFlags.per_dataset},
     )
+
+
+def _enlarged_rpcs(scene: RasterScene) -> RPC | None:
+    """Rational polynomials of the enlarged scene; None where it has none or, with a warning, damaged ones."""
+    try:
+        rpcs = scene.dataset.rpcs
+    except (KeyError, ValueError, IndexError) as error:
+        logger.warning("%s: its RPCs are damaged (%r): the result has none", scene.path, error)
+        return None
+    if rpcs is None:
+        return None
+    # Lines and samples count from the centre of the first pixel, which lies amid the first SCALE of the result.
+    shift = (SCALE - 1) / 2
+    offsets = {name: SCALE * getattr(rpcs, name) + shift for name in ("line_off", "samp_off")}
+    scales = {name: SCALE * getattr(rpcs, name) for name in ("line_scale", "samp_scale")}
+    return RPC(**(rpcs.to_dict() | offsets | scales))
 
 
 Pixels = tuple[Window, np.ndarray, np.ndarray | None]
@@ -145,6 +168,8 @@ def _write_plain(path: Path, layout: Layout, pixels: Iterator[Pixels]) -> None:
     with rasterio.open(path, "w", **profile) as out:
         if layout.gcps:
             out.gcps = (layout.gcps, layout.crs)
+        if layout.rpcs is not None:
+            out.rpcs = layout.rpcs
         for name, values in layout.bands.items():
             setattr(out, name, values)
         if layout.colorinterp:

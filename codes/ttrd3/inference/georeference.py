@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
@@ -38,7 +38,8 @@ class GeoReference:
         self._reference = reference
         target, source = scene.dataset, reference.dataset
         require_overlap(reference, scene)
-        opaque = source.nodata is None and not reference.masked
+        # Alpha tells where the reference ends, and carries an internal mask over, which would else be lost.
+        unmarked = source.nodata is None and ColorInterp.alpha not in source.colorinterp
         with explained(reference.path):
             warped = WarpedVRT(
                 source,
@@ -47,7 +48,7 @@ class GeoReference:
                 width=scene.width * SCALE,
                 height=scene.height * SCALE,
                 resampling=Resampling.cubic,
-                add_alpha=opaque,  # tells where the reference ends
+                add_alpha=unmarked,
             )
         self._warped = stack.enter_context(warped)
 

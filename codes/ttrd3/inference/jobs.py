@@ -31,13 +31,14 @@ from ttrd3.inference.reference_option import reference_path
 from ttrd3.inference.references import NoReference, PictureReference, ReferenceSource
 from ttrd3.inference.retrieval import Library
 from ttrd3.inference.share import ALONE, Share
-from ttrd3.inference.store import MemoryTiles, TileFolder, TileStore, prepare_folder, remove_folder
+from ttrd3.inference.store import MemoryTiles, TileFolder, TileStore, prepare_folder, remove_folder, work_of
 from ttrd3.inference.tiles import Tiler
 from ttrd3.inference.upscaler import Upscaler
 
 logger = logging.getLogger(__name__)
 
 _IN_MEMORY = 16  # tiles of an image that is done by one process in one go
+_SHAPE = "tile_shape"  # (height, width) of the tiles in a folder, which may be smaller than those asked for
 
 
 class Job:
@@ -71,6 +72,11 @@ class Job:
         }  # fmt: skip
 
     @property
+    def _folder(self) -> Path:
+        """Where tiles wait that are done."""
+        return self.output.with_name(f".{self.output.name}{PARTIAL}")
+
+    @property
     def tiles(self) -> int:
         """How many tiles it has."""
         return len(self._tiler(self.upscaler.settings.tile, 1).grid)
@@ -102,7 +108,7 @@ class Job:
         Raises:
             UserError: The input is damaged, or the disk full; finished tiles are kept for the next time.
         """
-        tile, batch_size = self.upscaler.settings.tile, self.upscaler.batch_size
+        tile, batch_size = self._first_tile(share), self.upscaler.batch_size
         while True:
             tiler = self._tiler(tile, batch_size)
             try:
@@ -112,6 +118,17 @@ class Job:
                 return
             except (RuntimeError, MemoryError) as error:
                 tile, batch_size = self.upscaler.smaller(tile, batch_size, error)
+
+    def _first_tile(self, share: Share) -> int:
+        """The tile that is asked for, or the smaller one that memory forced on a run that was interrupted."""
+        asked = self.upscaler.settings.tile
+        work = share.gather(work_of(self._folder) if share.rank == 0 else None)[0]  # one process's view
+        if not work or work != self.about | {_SHAPE: work.get(_SHAPE)}:
+            return asked
+        tile = SCALE * max(work[_SHAPE])  # one side is whole: a folder holds several tiles
+        if tile != asked:
+            logger.info("%s: goes on with tiles of %d x %d pixels, as memory ran out before", self.source, tile, tile)
+        return tile
 
     def _tiler(self, tile: int, batch_size: int) -> Tiler:
         return self.upscaler.tiler(self.scene, self.references, self.options.samples, tile, batch_size)
@@ -127,7 +144,9 @@ class Job:
         if self.output.exists() and self.output.samefile(path):
             raise DataError(f"{path}: the result would take the reference's place. Choose another --out.")
         if path.suffix.lower() in raster.SUFFIXES:
-            reference = RasterScene(path, stack.enter_context(open_raster(path)), None, None)
+            dataset = stack.enter_context(open_raster(path))
+            bands = raster.reference_bands(path, dataset, self.options.bands)
+            reference = RasterScene(path, dataset, bands, None)
             if is_georeferenced(reference) and isinstance(self.scene, RasterScene):
                 if is_georeferenced(self.scene):
                     return GeoReference(reference, self.scene, stack)
@@ -143,12 +162,12 @@ class Job:
         if len(tiler.grid) <= _IN_MEMORY and share.size == 1:
             yield MemoryTiles()
             return
-        folder = self.output.with_name(f".{self.output.name}{PARTIAL}")
+        folder = self._folder
         with contextlib.ExitStack() as stack:
 
             def prepare() -> None:
                 if share.rank == 0:
-                    about = self.about | {"tile": list(tiler.grid.tile_shape)}
+                    about = self.about | {_SHAPE: list(tiler.grid.tile_shape)}
                     lock = prepare_folder(folder, about, self._space(tiler))
                     stack.callback(lock.release)
 

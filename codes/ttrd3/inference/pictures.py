@@ -1,11 +1,14 @@
 """Pictures as scenes: arrays in memory, and PNG, JPEG and WebP files, which are decoded and written as a whole."""
 
+import io
 import json
+import logging
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ttrd3 import __version__
 from ttrd3.data.whole import read_whole_rgb
@@ -23,6 +26,13 @@ _OPTIONS = {
     "WEBP": {"lossless": True, "exact": True},
 }
 _PREVIEW = 1024
+_SPACE, _RGB_SPACE = slice(16, 20), b"RGB "  # of an ICC profile's header
+# What Pillow raises on files that are none and on EXIF that is damaged, of wrong types, or too long for the format.
+_BAD_EXIF = (
+    OSError, struct.error, ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, SyntaxError,
+)  # fmt: skip
+
+logger = logging.getLogger(__name__)
 
 
 class ArrayScene:
@@ -76,20 +86,40 @@ def require_writable_size(path: Path, kind: str, height: int, width: int) -> Non
 
 
 def write_picture(path: Path, kind: str, image: np.ndarray, source: Path, about: dict[str, Any]) -> None:
-    """Write uint8 (H, W, 3), whole or not at all, with the source's EXIF and colour profile and with `about`.
+    """Write uint8 (H, W, 3), whole or not at all, with the source's EXIF and RGB profile and with `about`.
 
     Raises:
         UserError: The folder cannot be written or is full.
     """
+    tags = {_ABOUT: json.dumps(about, sort_keys=True), _SOFTWARE: f"ttrd3 {__version__}"}
     exif, extra = Image.Exif(), {}
+    exif.update(tags)
     if source.suffix.lower() in SUFFIXES:
         with Image.open(source) as original:
-            exif = original.getexif()  # its orientation, place and time stay true
-            if profile := original.info.get("icc_profile"):
-                extra["icc_profile"] = profile
-    exif[_ABOUT], exif[_SOFTWARE] = json.dumps(about, sort_keys=True), f"ttrd3 {__version__}"
+            exif = _joined_exif(original, source, kind, tags) or exif
+            profile = original.info.get("icc_profile") or b""
+        if profile[_SPACE] == _RGB_SPACE:  # the result is RGB, also that of a grey picture
+            extra["icc_profile"] = profile
     with replacing(path) as temporary:
         Image.fromarray(image).save(temporary, kind, exif=exif, **_OPTIONS[kind], **extra)
+
+
+def _joined_exif(original: Image.Image, source: Path, kind: str, tags: dict[int, str]) -> Image.Exif | None:
+    """A picture's EXIF, of which orientation, place and time stay true, and `tags`.
+
+    None, with a warning, where it is damaged or the format cannot hold it.
+    """
+    try:
+        exif = original.getexif()
+        exif.update(tags)
+        Image.new("RGB", (1, 1)).save(io.BytesIO(), kind, exif=exif)  # much of it is looked at only now
+    except _BAD_EXIF as error:
+        logger.warning(
+            "%s: its EXIF is damaged, or more than %s can hold (%s): the result has none of it, neither orientation "
+            "nor place nor time", source, kind, error,
+        )  # fmt: skip
+        return None
+    return exif
 
 
 def picture_about(path: Path) -> dict[str, Any] | None:
@@ -97,6 +127,6 @@ def picture_about(path: Path) -> dict[str, Any] | None:
     try:
         with Image.open(path) as image:
             about = json.loads(image.getexif().get(_ABOUT, ""))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError, TypeError):
+    except (*_BAD_EXIF, Image.DecompressionBombError):
         return None
     return about if isinstance(about, dict) else None

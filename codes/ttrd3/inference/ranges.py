@@ -40,7 +40,8 @@ def require_plausible(declared: Range, values: np.ndarray, name: str) -> None:
     low, high = declared
     first, last = np.percentile(values.astype(np.float64), [_CLIPPED, 100 - _CLIPPED])
     outside = 100 * float(np.mean((values < low) | (values > high)))
-    suggestion = f"Declare --range {first:g},{last:g}, or leave it out to have it found"
+    # With "=", because a negative value would be taken for an option.
+    suggestion = f"Declare --range={first:g},{last:g}, or leave it out to have it found"
     if outside > _MOST_OUTSIDE:
         raise DataError(
             f"{name}: --range {low:g},{high:g} is implausible: {outside:.0f} % of the values lie outside; "

@@ -173,24 +173,54 @@ def explained(path: Path) -> Iterator[None]:
         ) from None
 
 
+def reference_bands(path: Path, dataset: rasterio.DatasetReader, asked: Sequence[int] | None) -> list[int]:
+    """Red, green and blue of a reference: as its file says, else its only three, else those asked of the image.
+
+    Args:
+        path: For messages.
+        dataset: The reference, open.
+        asked: --bands, which are the image's; a file that marks its colours, or has no others, knows better.
+
+    Raises:
+        DataError: Nothing says which they are, or it lacks some of those that are asked for.
+    """
+    found = _own_bands(path, dataset)
+    if len(found) == 3:
+        return found
+    if asked is not None and set(asked) <= set(found):
+        return list(asked)
+    given = "--bands was not given" if asked is None else f"it lacks some of --bands {','.join(map(str, asked))}"
+    raise DataError(
+        f"{path}: the reference: {_unmarked(found)}, and {given}. Give --bands R,G,B that both files have, or make the "
+        "reference RGB (`gdal_translate -b R -b G -b B`)."
+    )
+
+
 def _chosen(path: Path, dataset: rasterio.DatasetReader, bands: Sequence[int] | None) -> list[int]:
     if bands is not None:
         if max(bands) > dataset.count:
             raise DataError(f"{path}: --bands {','.join(map(str, bands))}: the file has {dataset.count} bands.")
         return list(bands)
+    found = _own_bands(path, dataset)
+    if len(found) != 3:
+        way_out = "--bands 1,1,1 upscales one band" if len(found) < 3 else "choose red, green and blue: --bands R,G,B"
+        raise DataError(f"{path}: {_unmarked(found)}; {way_out}.")
+    return found
+
+
+def _own_bands(path: Path, dataset: rasterio.DatasetReader) -> list[int]:
+    """Those marked as red, green and blue; without such marks all but alpha."""
     roles = list(dataset.colorinterp)
     if ColorInterp.palette in roles:
         raise DataError(f"{path}: found a palette, expected RGB. Expand it (`gdal_translate -expand rgb`).")
     if all(roles.count(role) == 1 for role in _RGB):
         return [roles.index(role) + 1 for role in _RGB]
-    colours = [index for index in range(1, dataset.count + 1) if roles[index - 1] != ColorInterp.alpha]
-    if len(colours) != 3:
-        way_out = "--bands 1,1,1 upscales one band" if len(colours) < 3 else "choose red, green and blue: --bands R,G,B"
-        raise DataError(
-            f"{path}: found {len(colours)} band{'s' * (len(colours) != 1)} that are not marked as colours, "
-            f"expected red, green and blue; {way_out}."
-        )
-    return colours
+    return [index for index in range(1, dataset.count + 1) if roles[index - 1] != ColorInterp.alpha]
+
+
+def _unmarked(bands: list[int]) -> str:
+    plural = "s" * (len(bands) != 1)
+    return f"found {len(bands)} band{plural} that are not marked as colours, expected red, green and blue"
 
 
 def _require_type(path: Path, dataset: rasterio.DatasetReader) -> str:

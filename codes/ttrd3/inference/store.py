@@ -17,6 +17,7 @@ from ttrd3.errors import UserError
 from ttrd3.files import Lock, require_free_space, write_text
 
 _LEVELS = 65535
+_ABOUT = "about.json"
 
 
 class TileStore(Protocol):
@@ -120,7 +121,7 @@ def prepare_folder(folder: Path, about: dict[str, Any], needed: int) -> Lock:
     """
     lock = Lock(folder / "lock")
     lock.take(str(folder))
-    noted = folder / "about.json"
+    noted = folder / _ABOUT
     known = json.dumps(about, sort_keys=True)
     try:
         same = noted.is_file() and noted.read_text(encoding="utf-8") == known
@@ -138,6 +139,15 @@ def prepare_folder(folder: Path, about: dict[str, Any], needed: int) -> Lock:
             remove_folder(folder)
         raise
     return lock
+
+
+def work_of(folder: Path) -> dict[str, Any] | None:
+    """What `prepare_folder` was told of the work in a folder; None where there is none."""
+    try:
+        about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return about if isinstance(about, dict) else None
 
 
 def remove_folder(folder: Path) -> None:
