@@ -84,8 +84,7 @@ class Restorer:
             images = [None if image is None else turned(image, symmetry) for image in (up, reference, degraded)]
             return turned_back(self.sampled(images[0], self.textures(*images, has_reference), noise), symmetry)
 
-        whole = symmetries(self.ensemble)
-        return torch.stack([oriented(symmetry) for symmetry in whole]).mean(0) if len(whole) > 1 else oriented(0)
+        return torch.stack([oriented(symmetry) for symmetry in symmetries(self.ensemble)]).mean(0)
 
     @torch.inference_mode()
     def textures(

@@ -28,7 +28,5 @@ def turned_back(image: Tensor, symmetry: int) -> Tensor:
 
 def turned_excerpt(reference: Excerpt, symmetry: int) -> Excerpt:
     """A reference that is turned as the tile is."""
-    if symmetry == 0:
-        return reference
     key = None if reference.key is None else (reference.key, symmetry)
     return Excerpt(key, lambda: np.ascontiguousarray(apply_symmetry(reference.pixels(), symmetry)))

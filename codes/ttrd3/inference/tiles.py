@@ -94,18 +94,16 @@ class Tiler:
         features: list[ReferenceFeatures | None],
     ) -> Iterator[np.ndarray]:
         up = torch.from_numpy(np.stack(ups)).permute(0, 3, 1, 2).contiguous().to(self.restorer.process.abar.device)
-        orientations = [
-            (symmetry, turned(up, symmetry), self._textures(up, references, features, symmetry))
-            for symmetry in symmetries(self.restorer.ensemble)
-        ]
+        images = {symmetry: turned(up, symmetry) for symmetry in symmetries(self.restorer.ensemble)}
+        textures = {s: self._textures(image, references, features, s) for s, image in images.items()}
         total = torch.zeros_like(up, dtype=torch.float64)
         squares = torch.zeros_like(total)
         for sample in range(self.samples):
             found = torch.zeros_like(total)
-            for symmetry, image, textures in orientations:
+            for symmetry, image in images.items():
                 noise = self._noise(numbers, up, sample, symmetry)
-                found += turned_back(self.restorer.sampled(image, textures, noise), symmetry)
-            found.div_(len(orientations)).clamp_(0, 1)
+                found += turned_back(self.restorer.sampled(image, textures[symmetry], noise), symmetry)
+            found.div_(len(images)).clamp_(0, 1)
             total += found
             squares += found.square()
         mean = total / self.samples
@@ -116,18 +114,18 @@ class Tiler:
 
     def _textures(
         self,
-        up: Tensor,
+        image: Tensor,
         references: list[Excerpt | None],
         features: list[ReferenceFeatures | None],
         symmetry: int,
     ) -> list[Tensor] | None:
-        """What references add to `up` when both are turned; `features` are those of the references as they are."""
+        """What references add to an `image` that is turned; `features` are those of the references as they are."""
         given = [reference for reference in references if reference is not None]
         if not given:
             return None
         if symmetry:
             features = self._encoded([turned_excerpt(reference, symmetry) for reference in given])
-        return self.restorer.transferred(turned(up, symmetry), stacked(features))
+        return self.restorer.transferred(image, stacked(features))
 
     def _noise(self, numbers: list[int], up: Tensor, sample: int, symmetry: int) -> Callable[[], Tensor]:
         """The draws of one sample, each a window of a field of its own, turned as the tile is."""
