@@ -1,4 +1,5 @@
 import importlib
+import json
 import logging
 import os
 import re
@@ -12,7 +13,7 @@ import pytest
 from helpers import listen_to_ctrl_c
 
 from ttrd3 import __version__
-from ttrd3.__main__ import COMMANDS, command_module, main
+from ttrd3.__main__ import COMMANDS, LESS_MEMORY, command_module, main
 from ttrd3.errors import DataError
 
 CODES = Path(__file__).resolve().parents[1] / "codes"
@@ -33,13 +34,14 @@ def python(code: str, **kwargs) -> subprocess.Popen:
 
 @pytest.fixture
 def command(monkeypatch):
-    """Let `ttrd3 doctor WORD ...` run a function of the parsed arguments."""
+    """Let `ttrd3 doctor WORD ...`, or another command, run a function of the parsed arguments."""
 
-    def install(run) -> None:
-        module = ModuleType("ttrd3.commands.doctor", "What the command does.\n\nExamples:\n  ttrd3 doctor one")
+    def install(run, name: str = "doctor") -> None:
+        name = f"ttrd3.commands.{name}"
+        module = ModuleType(name, "What the command does.\n\nExamples:\n  ttrd3 doctor one")
         module.add_arguments = lambda parser: parser.add_argument("words", nargs="*", help="any words")
         module.run = run
-        monkeypatch.setitem(sys.modules, "ttrd3.commands.doctor", module)
+        monkeypatch.setitem(sys.modules, name, module)
 
     return install
 
@@ -158,13 +160,35 @@ def test_a_users_mistake_is_one_message_and_code_2(command, capsys):
         MemoryError(),
     ],
 )
-def test_running_out_of_memory_says_what_to_lower(command, capsys, error):
-    command(raising(error))
-    assert main(["doctor"]) == 2
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("train", "Lower train.batch_size (and raise"),
+        ("val", "Lower val.batch_size or"),
+        ("prepare", "Lower --workers. `"),
+        ("doctor", "Close other programs"),
+    ],
+)
+def test_running_out_of_memory_says_what_to_lower(command, capsys, error, name, advice):
+    command(raising(error), name)
+    assert main([name]) == 2
     message = capsys.readouterr().err
     assert message.startswith("ttrd3: error: out of memory: ")
     assert message.count("\n") == 1
-    assert "train.batch_size" in message
+    assert advice in message
+
+
+@pytest.mark.parametrize("name", LESS_MEMORY)
+def test_what_to_lower_is_an_option_of_the_command(name, capsys):
+    """Flags are in its help, options of training and validation in the option files."""
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    shown = capsys.readouterr().out
+    schema = json.loads((CODES.parent / "options/schema.json").read_text())
+    advised = re.findall(r"--[a-z]+|[a-z]+(?:\.[a-z_]+)+", LESS_MEMORY[name])
+    assert advised
+    for word in advised:
+        assert word in shown if word.startswith("--") else word.rpartition(".")[2] in str(schema)
 
 
 def test_torchs_own_out_of_memory_error_is_recognised(command, capsys):

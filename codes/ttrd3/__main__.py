@@ -39,6 +39,19 @@ COMMANDS = {
 # What the disk may refuse at any moment, wherever a library writes: full, over quota, read-only, forbidden, failing
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
+# What to do where memory ran out, by command
+LESS_MEMORY = {
+    "prepare": "Lower --workers.",
+    "index": "Lower --workers; with --weights, --device cpu.",
+    "train": "Lower train.batch_size (and raise train.accumulation by as much), data.train.crop, val.batch_size or "
+    "model.transfer.matching_memory, or set train.precision=bfloat16 or train.gradient_checkpointing=true.",
+    "val": "Lower val.batch_size or model.transfer.matching_memory.",
+    "evaluate": "Measure fewer --metrics at once, or use --device cpu.",
+    "upscale": "Lower --tile or --batch.",
+    "export": "Lower --tile.",
+    "report": "Lower --images.",
+}
+
 WORKER_GONE = re.compile(r"DataLoader worker .*(killed|exited)")  # torch's words, raised wherever the program is
 
 logger = logging.getLogger("ttrd3")
@@ -65,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _termination_cleans_up():
             return _run(general, words[at + 1 :])
     except (Exception, KeyboardInterrupt) as error:
-        explained = _explain(error)
+        explained = _explain(error, general.command)
         if explained is None:
             raise
         code, text = explained
@@ -89,8 +102,8 @@ def _run(general: argparse.Namespace, words: list[str]) -> int:
     return code
 
 
-def _explain(error: BaseException) -> tuple[int, str] | None:
-    """Exit code and message for what is no bug; None for a bug, which keeps its traceback."""
+def _explain(error: BaseException, command: str) -> tuple[int, str] | None:
+    """Exit code and message for what is no bug in a command; None for a bug, which keeps its traceback."""
     if isinstance(error, KeyboardInterrupt):
         return 130, "\nttrd3: interrupted\n"
     if isinstance(error, UserError):
@@ -109,12 +122,8 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
         )
     if is_out_of_memory(error):
         cause = str(error).partition("\n")[0] or "Python found no more RAM"
-        return 2, (
-            f"ttrd3: error: out of memory: {cause} Lower train.batch_size (and raise train.accumulation by as much), "
-            "data.train.crop, val.batch_size or model.transfer.matching_memory, or set train.precision=bfloat16 or "
-            "train.gradient_checkpointing=true; preparing data, lower --workers. "
-            "`ttrd3 doctor` shows the memory that is free.\n"
-        )
+        advice = LESS_MEMORY.get(command, "Close other programs, or use a machine with more.")
+        return 2, f"ttrd3: error: out of memory: {cause} {advice} `ttrd3 doctor` shows the memory that is free.\n"
     if isinstance(error, RuntimeError) and WORKER_GONE.search(str(error)):
         return 2, (
             "ttrd3: error: a process that loads images was killed, most likely for want of memory. Lower train.workers "

@@ -132,6 +132,10 @@ def test_what_is_finished_is_not_redone(upscale, tmp_path, scene):
     assert code == 0
     assert err.count("is done already") == 2
     assert [path.stat().st_mtime_ns for path in results] == times
+    code, err = upscale(*sources, "--other-bands", "bicubic")  # of the TIFF alone
+    assert code == 11
+    assert f"{results[0]}: is done already" in err
+    assert f"{results[1]}: is there already and was made with other options" in err
     code, err = upscale(*sources, "--seed", 11)
     assert code == 12
     assert err.count("is there already and was made with other options or inputs. Choose another --out, or add") == 2

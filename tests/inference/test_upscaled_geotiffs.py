@@ -224,6 +224,20 @@ def test_rpcs_name_the_same_ground(upscale, scene, tmp_path):
         assert after.rowcol(x, y, zs=100, op=float) == pytest.approx((4 * row, 4 * column), abs=1e-6)
 
 
+@pytest.mark.parametrize("field", [("LINE_OFF", "x"), ("LINE_OFF", "12")], ids=["no number", "all others missing"])
+def test_damaged_rpcs_are_told(upscale, scene, tmp_path, field):
+    source = scene(rgb(), crs=None, transform=None)
+    item = '<MDI key="{}">{}</MDI>'.format(*field)
+    sidecar = f'<PAMDataset><Metadata domain="RPC">{item}</Metadata></PAMDataset>'
+    source.with_name(source.name + ".aux.xml").write_text(sidecar)
+    code, err = upscale(source)
+    assert code == 0
+    assert f"{source}: its RPCs are damaged (" in err
+    assert "the result has none" in err
+    with rasterio.open(tmp_path / "out" / "scene.tif") as out:
+        assert out.rpcs is None
+
+
 # --- references from the same place ---
 
 

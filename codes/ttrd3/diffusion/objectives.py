@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, NamedTuple
 from torch import Tensor
 
 from ttrd3.diffusion.process import DiffusionProcess, at
+from ttrd3.errors import ConfigError
 
 ObjectiveName = Literal[
     "pred_res_noise", "pred_res_add_noise", "pred_x0_noise", "pred_x0_add_noise", "pred_noise", "pred_res"
@@ -153,3 +154,22 @@ OBJECTIVES: dict[str, Objective] = {
 def limit(image: Tensor, clamp: bool) -> Tensor:
     """`image` in [-1, 1] if `clamp`, else as it is."""
     return image.clamp(-1, 1) if clamp else image
+
+
+def require_residual(objective: ObjectiveName, fidelity: float, option: str, of: str = "") -> None:
+    """Check that a fidelity can be used: above 0 it takes the residual that the network says at the first step.
+
+    Args:
+        objective: What the network predicts.
+        fidelity: 0 to 1.
+        option: The name of the option, for the message, as the user wrote it.
+        of: Whose objective it is, as " of FILE".
+
+    Raises:
+        ConfigError: The network predicts noise alone.
+    """
+    if fidelity > 0 and "residual" not in OBJECTIVES[objective].outputs:
+        raise ConfigError(
+            f"{option}: found {fidelity:g}, but the objective {objective}{of} predicts noise alone, and fidelity needs "
+            "a residual at the first step. Set it to 0."
+        )

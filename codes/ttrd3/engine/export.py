@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.onnx import export as export_onnx
 
-from ttrd3.diffusion.objectives import OBJECTIVES
+from ttrd3.diffusion.objectives import OBJECTIVES, require_residual
 from ttrd3.engine import checkpoint
 from ttrd3.engine.build import build_model, build_process
 from ttrd3.engine.options import Options
@@ -116,11 +116,7 @@ def export(
         logger.warning("%s: its options sample with an ensemble; the graph restores one orientation", weights)
     strength = options.sampling.reference_strength if strength is None else strength
     fidelity = options.sampling.fidelity if fidelity is None else fidelity
-    if fidelity and "residual" not in OBJECTIVES[options.diffusion.objective].outputs:
-        raise ConfigError(
-            f"--fidelity: found {fidelity:g}, but {weights} predicts noise alone (objective "
-            f"{options.diffusion.objective}), and fidelity needs a residual at the first step. Set it to 0."
-        )
+    require_residual(options.diffusion.objective, fidelity, "--fidelity", f" of {weights}")
     restoration = Restoration(options, stored.weights(), weights, steps, strength, fidelity).eval()
     multiple = restoration.model.size_multiple
     if tile % multiple:

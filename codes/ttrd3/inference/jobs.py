@@ -62,7 +62,9 @@ class Job:
             del settings[name]
         used = upscaler.restorer  # with the weights' own values where none were asked for
         settings |= {name: getattr(used, name) for name in ("steps", "strength", "eta", "fidelity", "ensemble")}
-        apart = ("reference", "overwrite", "format")
+        apart = ["reference", "overwrite", "format"]
+        if not isinstance(self.scene, RasterScene):
+            apart.append("other_bands")  # a picture has none
         asked = {part.name: getattr(options, part.name) for part in fields(options) if part.name not in apart}
         asked["bands"] = None if options.bands is None else list(options.bands)
         asked["value_range"] = None if options.value_range is None else list(options.value_range)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ttrd3.diffusion.objectives import require_residual
 from ttrd3.errors import DataError, UserError, is_out_of_memory
 from ttrd3.inference.assemble import Assembler
 from ttrd3.inference.device import find_device, require_device
@@ -248,11 +249,7 @@ def _check(settings: Settings, trained: Trained, multiple: int) -> None:
         value = getattr(settings, name)
         if value is not None and not 0 <= value <= 1:
             raise UserError(f"{name}: found {value}, expected 0 to 1.")
-    if settings.fidelity and trained.objective_name == "pred_noise":
-        raise UserError(
-            f"fidelity: found {settings.fidelity}, but {trained.path} predicts noise alone (objective pred_noise), and "
-            "fidelity needs a residual at the first step. Set it to 0."
-        )
+    require_residual(trained.objective_name, settings.fidelity or 0, "fidelity", f" of {trained.path}")
     if not 0 <= settings.seed < 2**63:
         raise UserError(f"seed: found {settings.seed}, expected 0 to 2^63 - 1.")
     if settings.tile < SMALLEST_TILE or settings.tile % multiple:
