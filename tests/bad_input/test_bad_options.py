@@ -43,6 +43,10 @@ SETTINGS = {
         ["train.detach_residual=true", "diffusion.objective=pred_x0_noise"],
         "train.detach_residual: found true, expected false with the objective pred_x0_noise",
     ),
+    "no residual to teach": (
+        ["train.self_ensemble=0.9", "losses=[{type: l1, of: noise}, {type: restored}]"],
+        "train.self_ensemble: found 0.9, but no loss looks at the residual. Add {type: l1, of: residual} to the losses",
+    ),
     "no such split": (["data.val.split=all"], "data.val.split: found 'all' (text), expected 'train', 'val', 'test' or"),
 }
 

@@ -19,6 +19,7 @@ from ttrd3.engine.learning_rate import learning_rate
 from ttrd3.engine.loading import Batch, image
 from ttrd3.engine.options import Options
 from ttrd3.engine.precision import Precision
+from ttrd3.engine.self_ensemble import residual_elsewhere
 from ttrd3.errors import ConfigError
 from ttrd3.losses.base import Critic, Step, turns, weight_at
 
@@ -56,9 +57,9 @@ class Stepper:
         self.model = build.build_model(options.model, options.diffusion).to(device)
         if train.only is not None:
             build.freeze_all_but(self.model, train.only)
-        self.ema = EMA(self.model, train.ema_decay)
         if train.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.ema = EMA(self.model, train.ema_decay)
         if train.gradient_checkpointing:
             acceleration.recompute_in_backward(self.model)
         if train.compile:
@@ -87,7 +88,7 @@ class Stepper:
         unused = False
         for number in turns(loss.weight for loss in self.losses):
             if number < self.options.train.steps:
-                total = self._weigh(self._predict(batch), number)[1]
+                total = self._weigh(self._predict(batch, number), number)[1]
                 only = self.options.train.only
                 if only is not None and not total.requires_grad:
                     raise ConfigError(
@@ -135,7 +136,7 @@ class Stepper:
                 if number < len(batches) and isinstance(self.network, DistributedDataParallel):
                     stack.enter_context(self.network.no_sync())  # the last pass exchanges the sum of all
                 stack.enter_context(self.precision.of_products())
-                predicted = self._predict(batch)
+                predicted = self._predict(batch, step)
                 terms, total = self._weigh(predicted, step)
                 self.precision.scaler.scale(total / len(batches)).backward()
                 terms |= self._teach_critics(predicted, step, len(batches))
@@ -177,8 +178,8 @@ class Stepper:
                 total = total + weight * term
         return terms, total
 
-    def _predict(self, batch: Batch) -> Step:
-        """Networks and process on a batch: what the losses look at."""
+    def _predict(self, batch: Batch, number: int = 0) -> Step:
+        """Networks and process on a batch at optimiser step `number`: what the losses look at."""
         hr, up, reference, degraded = (
             acceleration.in_format(image(batch, key), self.options.train.channels_last)
             for key in ("hr", "up", "reference", "degraded_reference")
@@ -199,9 +200,15 @@ class Stepper:
                 for name, output in zip(self.objective.outputs, outputs, strict=True)
             )
             predicted = self.objective.convert(shown, self.process, x_t, x_in, t, clamp=False)
+        targets = dict(zip(self.objective.outputs, self.objective.targets(x0, x_in, noise), strict=True))
+        if self.options.train.self_ensemble:
+            with self.precision.of_networks():
+                place = self.objective.outputs.index("residual")
+                elsewhere = residual_elsewhere(self.ema.model, batch, x_t, number, place)
+            targets["residual"] = targets["residual"].lerp(elsewhere, self.options.train.self_ensemble)
         step = Step(
             outputs=dict(zip(self.objective.outputs, outputs, strict=True)),
-            targets=dict(zip(self.objective.outputs, self.objective.targets(x0, x_in, noise), strict=True)),
+            targets=targets,
             posterior=self.process.posterior_mean(x_t, predicted.residual, predicted.noise, t),
             posterior_target=self.process.posterior_mean(x_t, residual, noise, t),
             x0=predicted.x0,
