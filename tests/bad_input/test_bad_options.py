@@ -47,6 +47,10 @@ SETTINGS = {
         ["train.self_ensemble=0.9", "losses=[{type: l1, of: noise}, {type: restored}]"],
         "train.self_ensemble: found 0.9, but no loss looks at the residual. Add {type: l1, of: residual} to the losses",
     ),
+    "a residual that never counts": (
+        ["train.self_ensemble=0.9", "losses=[{type: l1, of: noise}, {type: l1, of: residual, weight: [[99999, 1]]}]"],
+        "train.self_ensemble: found 0.9, but no loss looks at the residual.",
+    ),
     "no such split": (["data.val.split=all"], "data.val.split: found 'all' (text), expected 'train', 'val', 'test' or"),
 }
 

@@ -34,6 +34,20 @@ def test_the_earliest_best_step_up_to_now(validated):
     assert [best.is_exhausted(now) for now in (10, 20, 30, 40, 50)] == [False, False, False, True, False]
 
 
+def test_only_validations_made_as_the_newest_count(validated):
+    folder = validated({10: 20.0, 20: 30.0, 30: 29.0, 40: 22.0, 50: 21.0, 60: 20.5})
+    for step in (10, 20, 30, 40, 50, 60):
+        path = folder.validation(f"step-{step:08d}") / "results.json"
+        document = json.loads(path.read_text())
+        document["protocol"] = {"fidelity": 1.0 if step < 40 else 0.0, "training_steps": step, "metrics": {"psnr": {}}}
+        if step == 50:  # of another version, and with one more metric: made alike
+            document["protocol"] |= {"ensemble": False, "metrics": {"psnr": {}, "ssim": {}}, "weights": "w"}
+        path.write_text(json.dumps(document))
+    best = Best(folder, [Psnr()], "psnr", 2)
+    assert [best.step(now) for now in (10, 20, 30, 40, 50, 60)] == [10, 20, 20, 40, 40, 40]
+    assert [best.is_exhausted(now) for now in (30, 40, 50, 60)] == [False, False, False, True]
+
+
 def test_a_metric_where_less_is_better(validated):
     metric = Psnr()
     metric.higher_is_better = False

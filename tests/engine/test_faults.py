@@ -49,3 +49,21 @@ def test_too_little_disk(tiny, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(UserError, match=r"0\.00 MB free, but keeping checkpoints needs about"):
         Trainer(tiny())
+
+
+@pytest.mark.parametrize(
+    ("settings", "images"),
+    [(("val.save_images=true", "val.pictures=1"), 3 + 10), (("val.save_images=false", "val.pictures=0"), 0)],
+)
+def test_room_for_a_validation_before_step_0(tiny, tmp_path, monkeypatch, settings, images):
+    """What is asked for is what will be written, of the images' own size, and nothing where nothing is."""
+    import shutil
+
+    trainer, usage = Trainer(tiny("train.steps=1", *settings)), shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=images * 64 * 64 * 3 - 1))
+    if images:
+        with pytest.raises(UserError, match=r"0\.16 MB free, but validation needs about 0\.16 MB"):
+            trainer.run()
+        assert not (tmp_path / "runs").exists()
+    else:
+        trainer.validator.require_space(tmp_path)

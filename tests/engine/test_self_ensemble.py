@@ -69,6 +69,16 @@ def test_it_is_what_the_average_finds_at_each_other_orientation(made):
     assert torch.equal(stepper._predict(batch, 7).targets["residual"], stepper._predict(batch, 0).targets["residual"])
 
 
+def test_the_average_is_asked_when_the_residual_s_loss_counts(made):
+    stepper, batch = made
+    seen = []
+    stepper.ema.model.register_forward_hook(lambda *_: seen.append(1))
+    stepper.losses[0].weight = [[2, 1.0]]
+    for number in range(4):
+        stepper._predict(batch, number)
+        assert len(seen) == max(0, number - 1)
+
+
 def test_none_of_it_asks_the_average_nothing(made):
     stepper, batch = made
     stepper.ema.model.register_forward_hook(lambda *_: pytest.fail("asked"))

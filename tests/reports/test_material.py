@@ -1,5 +1,6 @@
 """The pictures of a validation, found again."""
 
+import os
 import shutil
 
 import numpy as np
@@ -9,12 +10,16 @@ from reports.conftest import change_protocol
 
 from ttrd3.data.degrade import degrade, lr_from_hr
 from ttrd3.errors import DataError
-from ttrd3.reports.material import Material, without_reference
+from ttrd3.reports.material import Material, with_reference, without_reference
 from ttrd3.reports.runs import read_run
 
 
 def png(path):
     return np.asarray(Image.open(path))
+
+
+def twin(run):
+    return without_reference(run.folder, run.protocol)
 
 
 def test_finds_every_picture_again(validations):
@@ -54,19 +59,19 @@ def test_without_references_there_is_neither_reference_nor_twin(validations):
 
 def test_the_twin_has_the_same_weights_and_protocol(copied):
     run = read_run(copied.with_reference)
-    assert without_reference(run) == copied.without
+    assert twin(run) == copied.without
     other_weights = copied.without.with_name(f"other-{copied.without.name}")
     copied.without.rename(other_weights)
-    assert without_reference(run) is None
+    assert twin(run) is None
     other_weights.rename(copied.without)
     change_protocol(copied.without, seed=11)
-    assert without_reference(run) is None
+    assert twin(run) is None
 
 
 @pytest.mark.parametrize("older", ["with_reference", "without"])
 def test_a_twin_may_be_of_a_version_that_knew_fewer_options(copied, older):
     change_protocol(getattr(copied, older), ensemble=None, fidelity=None, match_colours=None, augmentation=None)
-    assert without_reference(read_run(copied.with_reference)) == copied.without
+    assert twin(read_run(copied.with_reference)) == copied.without
 
 
 @pytest.mark.parametrize("other", ["with_reference", "without"])
@@ -80,20 +85,49 @@ def test_what_only_one_of_two_protocols_says_is_no_version_unless_it_is_off(copi
     for folder in (copied.with_reference, copied.without):
         change_protocol(folder, **left_out)
     run = read_run(copied.with_reference)
-    assert without_reference(run) == copied.without
+    assert twin(run) == copied.without
     change_protocol(getattr(copied, other), **change)
-    assert without_reference(read_run(copied.with_reference)) is None
+    assert twin(read_run(copied.with_reference)) is None
 
 
 def test_how_references_are_retrieved_makes_no_other_twin(copied):
     change_protocol(copied.with_reference, index="scenes.index", top=2, references=2, match_colours="moments")
-    assert without_reference(read_run(copied.with_reference)) == copied.without
+    assert twin(read_run(copied.with_reference)) == copied.without
 
 
 def test_training_s_own_validation_has_the_twin_too(copied):
     own = copied.run / "validation" / "step-00000001"
     shutil.copytree(copied.with_reference, own, dirs_exist_ok=True)
-    assert without_reference(read_run(own)) == copied.without
+    assert twin(read_run(own)) == copied.without
+
+
+def test_a_twin_on_data_that_training_did_not_have(copied):
+    """`val` puts the name of other data than training's into the folder's; training's own validation has none."""
+    own = copied.run / "validation" / "step-00000001"
+    shutil.copytree(copied.with_reference, own, dirs_exist_ok=True)
+    copied.without.rename(copied.without.with_name(copied.without.name.replace("-val-", "-data-val-")))
+    assert twin(read_run(own)).name.startswith("step-00000001-data-val-none-")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"protocol": null}', "{}"])
+def test_neighbours_that_cannot_be_read_are_no_twins(copied, text):
+    other = copied.without.with_name("a")
+    other.mkdir()
+    (other / "results.json").write_text(text)
+    assert twin(read_run(copied.with_reference)) == copied.without
+
+
+def test_of_a_run_the_newest_is_shown_but_not_the_twin_that_shows_what_references_change(copied):
+    results = {folder: folder / "results.json" for folder in (copied.with_reference, copied.without)}
+    os.utime(results[copied.with_reference], ns=(10**18, 10**18))
+    os.utime(results[copied.without], ns=(2 * 10**18, 2 * 10**18))
+    for path in copied.run.glob("validation/step-00000001/results.json"):
+        os.utime(path, ns=(3 * 10**17, 3 * 10**17))
+    assert with_reference(copied.run) == copied.with_reference
+    assert with_reference(copied.without) == copied.without  # asked for by name
+    change_protocol(copied.without, seed=11)  # no twin
+    os.utime(results[copied.without], ns=(2 * 10**18, 2 * 10**18))
+    assert with_reference(copied.run) == copied.without
 
 
 def test_data_that_has_gone_or_moved(copied):

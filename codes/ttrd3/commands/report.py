@@ -4,9 +4,10 @@
   ttrd3 report runs/ucmerced runs/ucmerced-longer --out comparison.html
   ttrd3 report runs/ucmerced --images 20 --megabytes 8 --data datasets/ucmerced
 
-RUN is a run folder, whose newest validation is taken, or a validation folder. The page needs no network and no other
+RUN is a validation folder, or a run folder, whose newest validation is taken. The page needs no network and no other
 file. It reads HR, LR and references from the data set again, and shows how the reference changed the result where the
-run folder also holds a validation of the same weights with data.val.reference=none.
+run folder also holds a validation of the same weights with data.val.reference=none (which, if it is the newest, is not
+the one that is taken).
 """
 
 import argparse
@@ -29,13 +30,14 @@ def run(args: argparse.Namespace) -> int:
     from ttrd3.engine.build import build_device
     from ttrd3.errors import UserError
     from ttrd3.inference.describe import descriptor_of_index
+    from ttrd3.reports.material import with_reference
     from ttrd3.reports.page import write_report
     from ttrd3.reports.runs import read_runs
 
     for name, value in (("--images", args.images), ("--megabytes", args.megabytes)):
         if not value > 0:
             raise UserError(f"{name}: found {value:g}, expected a number above 0.")
-    runs = read_runs(args.runs)
+    runs = read_runs([with_reference(path) for path in args.runs])
     out = args.out or next(iter(runs.values())).folder / "report.html"
     if out.is_dir():
         raise UserError(f"--out: {out} is a folder, expected a file. Write --out {out / 'report.html'}.")

@@ -2,16 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from ttrd3.engine.run_folder import RunFolder
 from ttrd3.errors import ConfigError, DataError
 from ttrd3.metrics.base import Metric
 
 METHOD = "ttrd3"
+_APART = {"averaging", "intervals", "weights", "training_steps"}  # of a protocol, what says nothing of how it was made
 
 
 class Best:
     """Which validated step is best, and whether training should end because nothing has become better for long.
+
+    Validations of other data, references or sampling than the newest's (a run may be resumed with others) do not count.
 
     Args:
         folder: The run's.
@@ -36,27 +40,42 @@ class Best:
     def step(self, now: int) -> int | None:
         """The best validated step up to `now`, the earliest of equals; None where there is none."""
         scores = self._scores(now)
-        return max(scores, key=lambda step: (scores[step], -step)) if scores else None
+        return _earliest_best(scores) if scores else None
 
     def is_exhausted(self, now: int) -> bool:
         """Whether `patience` validations up to `now` have come and gone since the best one."""
         if self.patience is None:
             return False
         scores = self._scores(now)
-        return bool(scores) and sum(step > self.step(now) for step in scores) >= self.patience
+        return bool(scores) and sum(step > _earliest_best(scores) for step in scores) >= self.patience
 
     def _scores(self, now: int) -> dict[int, float]:
-        """Goodness by step, the higher the better."""
+        """Goodness by step, the higher the better, of the validations that were made as the newest was."""
         if self.metric is None:
             return {}
         sign = 1 if self.metric.higher_is_better else -1
-        return {step: sign * self._value(path) for step, path in self.folder.validations().items() if step <= now}
+        made, values = {}, {}
+        for step, path in self.folder.validations().items():
+            if step <= now:
+                made[step], values[step] = self._read(path)
+        return {step: sign * value for step, value in values.items() if made[step] == made[max(made)]}
 
-    def _value(self, path: Path) -> float:
+    def _read(self, path: Path) -> tuple[dict[str, Any], float]:
+        """How a validation was made, as far as the metric depends on it, and what it found."""
         try:
-            return float(json.loads(path.read_text(encoding="utf-8"))[METHOD][self.metric.name])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            value = float(document[METHOD][self.metric.name])
+            protocol = document.get("protocol", {})
+            own = {"metrics": protocol.get("metrics", {}).get(self.metric.name)}
+            # What is off is what an older version did not know.
+            made = {name: found for name, found in protocol.items() if found and name not in _APART}
+            return made | own, value
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{path}: does not tell {self.metric.name} ({error!r}), which train.best asks for. "
                 f"Delete {path.parent}, or set train.best to a metric that every validation of this run has."
             ) from None
+
+
+def _earliest_best(scores: dict[int, float]) -> int:
+    return max(scores, key=lambda step: (scores[step], -step))

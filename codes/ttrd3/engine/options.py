@@ -235,8 +235,12 @@ def _check_together(options: Options, document: config.Document) -> None:
             f"the objective {options.diffusion.objective}, whose x_0 depends on one output alone. Set it to false, or "
             f"choose another objective: {' or '.join(OF_TWO_OUTPUTS)}"
         )
-    learned = [getattr(loss, "of", None) for loss in options.losses]
-    if options.train.self_ensemble and "residual" not in learned:
+    if options.train.self_ensemble and not any(
+        getattr(loss, "of", None) == "residual" and weight_at(loss.weight, step)
+        for loss in options.losses
+        for step in turns([loss.weight])
+        if step < options.train.steps
+    ):
         raise ConfigError(
             f"{document.place(('train', 'self_ensemble'))}: train.self_ensemble: found {options.train.self_ensemble}, "
             "but no loss looks at the residual. Add {type: l1, of: residual} to the losses, or set it to 0."

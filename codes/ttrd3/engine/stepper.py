@@ -178,6 +178,10 @@ class Stepper:
                 total = total + weight * term
         return terms, total
 
+    def _residual_counts(self, number: int) -> bool:
+        """Whether a loss that counts at optimiser step `number` looks at the residual's target."""
+        return any(getattr(loss, "of", None) == "residual" and weight_at(loss.weight, number) for loss in self.losses)
+
     def _predict(self, batch: Batch, number: int = 0) -> Step:
         """Networks and process on a batch at optimiser step `number`: what the losses look at."""
         hr, up, reference, degraded = (
@@ -201,7 +205,7 @@ class Stepper:
             )
             predicted = self.objective.convert(shown, self.process, x_t, x_in, t, clamp=False)
         targets = dict(zip(self.objective.outputs, self.objective.targets(x0, x_in, noise), strict=True))
-        if self.options.train.self_ensemble:
+        if self.options.train.self_ensemble and self._residual_counts(number):
             with self.precision.of_networks():
                 place = self.objective.outputs.index("residual")
                 elsewhere = residual_elsewhere(self.ema.model, batch, x_t, number, place)

@@ -88,7 +88,8 @@ class Trainer:
                 if self.world.main:
                     self.folder.describe(self.options, self.device, self.step, self.world.size)
                 found = self._loop(interrupts)
-            if self.finished and not self._is_validated() and not interrupts.asked:
+            (asked,) = self.world.agree(interrupts.asked)
+            if self.finished and not self._is_validated() and not asked:
                 found = self._validate(interrupts)
             self.interrupted = not (self.finished and self._is_validated())
             if self.interrupted:
@@ -199,6 +200,7 @@ class Trainer:
         loader = training_loader(self.samples, batch_size, 0, workers=0, pin=False, world=self.world)
         self.stepper.rehearse(to_device(next(batches(loader)), self.device))
         restorer = make_restorer(self.options, self.stepper.ema.model, self.stepper.process)
+        self.validator.require_space(self.folder.path)
         self.validator.rehearse(replace(restorer, steps=1))
 
     def _resume_or_start(self, accept_changes: bool) -> None:
@@ -272,7 +274,8 @@ class Trainer:
         return self.step == self.options.train.steps or bool(every and self.step and self.step % every == 0)
 
     def _is_validated(self) -> bool:
-        return self.step in self.folder.validations()
+        # The main process writes it: the others may look before or after.
+        return self.world.agree(self.world.main and self.step in self.folder.validations())[0]
 
     def _validated(self, interrupts: Interrupts, log: RunLog) -> Validation | None:
         """Validate in the course of training: logged, and deciding whether training goes on."""

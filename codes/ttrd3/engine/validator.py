@@ -28,7 +28,8 @@ from ttrd3.reports.results import Results
 
 logger = logging.getLogger(__name__)
 
-BYTES_PER_PIXEL = 6  # of PNGs: an RGB image and its share of pictures, generously
+BYTES_PER_PIXEL = 3  # of an image as PNG, generously
+IMAGES_PER_PICTURE = 10  # so many images large is a side-by-side picture
 
 
 @dataclass
@@ -89,7 +90,7 @@ class Validator:
         if self.dataset.masked:
             protocol |= {"nodata": f"masked in {self.dataset.masked} images ({self.measure.nodata})"}
         if self.world.main:
-            require_free_space(folder.parent, len(self.dataset) * 256 * 256 * BYTES_PER_PIXEL, "validation")
+            self.require_space(folder.parent)
             require_writable(folder.parent, "output")
         process = self.world.gather(os.getpid())[0]  # the main one's: all write into one folder
         with _working_folder(folder.with_name(f".{folder.name}.{process}{PARTIAL}"), self.world.main) as partial:
@@ -103,6 +104,18 @@ class Validator:
                 found.results.write(partial, protocol)
                 _take_place(partial, folder)
         return found
+
+    def require_space(self, folder: Path) -> None:
+        """Refuse where the disk of `folder` has no room for what a validation writes, all images as large as the first.
+
+        Raises:
+            UserError: Names the folder, the free and the needed space.
+        """
+        images = len(self.dataset) if self.save_images else 0
+        images += IMAGES_PER_PICTURE * min(self.pictures, len(self.dataset))
+        if images and self.world.main:
+            height, width = ValidationSamples(self.dataset, seed=self.seed)[0]["hr"].shape[-2:]
+            require_free_space(folder, images * height * width * BYTES_PER_PIXEL, "validation")
 
     def rehearse(self, restorer: Restorer) -> None:
         """Restore this process's first batch and forget it.

@@ -133,7 +133,7 @@ def choose(run: Run, keys: Sequence[Key], count: int) -> list[Key]:
     """At most `count` images, evenly spread over their order by the run's gain in its first metric, ends included."""
     if len(keys) <= count:
         return [*keys]
-    metric = next(iter(run.measures))
+    metric = next(iter(run.measures), None)  # None: only sets were measured, and all gains are alike
 
     def gain(key: Key) -> float:
         values = run.entries[key].values

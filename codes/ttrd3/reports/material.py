@@ -1,7 +1,7 @@
 """Finds again what a validation worked on: HR, LR and reference from the data set, SR from the validation folder."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ttrd3.metrics.psnr import decibels
 from ttrd3.paths import input_path
 from ttrd3.registry import schema_of
 from ttrd3.reports.results import BASELINE
-from ttrd3.reports.runs import PROTOCOL_OF_TABLES, RESULTS, Key, Run
+from ttrd3.reports.runs import PROTOCOL_OF_TABLES, RESULTS, Key, Run, find_validation
 
 SAME_DB = 1e-3  # what PSNR may differ between machines; another picture differs far more
 ABOUT_RETRIEVED = {"index", "top", "retrieved", "match_colours"}  # mean nothing where there are no references
@@ -70,7 +70,7 @@ class Material:
         dataset = TripletDataset(str(self.root), **options, seed=seed, descriptor=descriptor)
         self._view = ValidationView(dataset, seed=seed)
         self._index = {(tile.class_name, tile.name): index for index, tile in enumerate(dataset.tiles)}
-        self.twin = without_reference(run)
+        self.twin = without_reference(run.folder, run.protocol)
 
     def __getitem__(self, key: Key) -> Pictures:
         """The pictures of one image.
@@ -128,26 +128,51 @@ def _options(run: Run) -> dict[str, Any]:
     return {name: value for name, value in run.protocol.items() if name in names}
 
 
-def without_reference(run: Run) -> Path | None:
-    """The validation beside `run` that differs in having no references, where there is one with its images.
+def without_reference(folder: Path, protocol: dict[str, Any]) -> Path | None:
+    """The validation beside `folder` that differs in having no references, where there is one with its images.
 
     Its name, up to the words that say which reference was taken, tells that the weights are the same; its protocol
     that all else is.
     """
-    if run.protocol.get("reference") in (None, "none"):
+    if protocol.get("reference") in (None, "none"):
         return None
-    stem = _stem(run.folder.name, run.protocol)
-    for path in sorted(run.folder.parent.glob(f"*/{RESULTS}")):
-        protocol = json.loads(path.read_text(encoding="utf-8")).get("protocol", {})
-        folder = path.parent
+    stem = _stem(folder.name, protocol)
+    for other, found in _neighbours(folder):
         if (
-            protocol.get("reference") == "none"
-            and _stem(folder.name, protocol) == stem
-            and (folder / "images").is_dir()
-            and _same_without_reference(protocol, run.protocol)
+            found.get("reference") == "none"
+            and _stem(other.name, found) == stem
+            and (other / "images").is_dir()
+            and _same_without_reference(found, protocol)
         ):
-            return folder
+            return other
     return None
+
+
+def with_reference(path: Path) -> Path:
+    """The validation that `path` means: if the newest of a run has no references, the one that it is the twin of.
+
+    A second validation without references is made to see what they change, so the first is the one to look at.
+
+    Raises:
+        DataError: There is none.
+    """
+    newest = find_validation(path)
+    if newest == path:
+        return path
+    twins = [folder for folder, protocol in _neighbours(newest) if without_reference(folder, protocol) == newest]
+    shown = [folder for folder in twins if (folder / "images").is_dir()]
+    return max(shown, key=lambda folder: (folder / RESULTS).stat().st_mtime_ns, default=newest)
+
+
+def _neighbours(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The validations in the same run, `folder` too, and their protocols; those that cannot be read are none."""
+    for path in sorted(folder.parent.glob(f"*/{RESULTS}")):
+        try:
+            protocol = json.loads(path.read_text(encoding="utf-8"))["protocol"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if isinstance(protocol, dict):
+            yield path.parent, protocol
 
 
 def _same_without_reference(a: dict[str, Any], b: dict[str, Any]) -> bool:
@@ -166,8 +191,9 @@ def _setting(protocol: dict[str, Any], name: str) -> Any:
 
 
 def _stem(name: str, protocol: dict) -> str:
-    """ "step-00001000" of "step-00001000-val-none-1steps-seed10": weights and step."""
-    return name.partition(f"-{protocol.get('split')}-{protocol.get('reference')}-")[0]
+    """ "step-00001000" of "step-00001000-val-none-1steps-seed10": weights and step, without a folder of data."""
+    stem = name.partition(f"-{protocol.get('split')}-{protocol.get('reference')}-")[0]
+    return stem.removesuffix(f"-{Path(protocol.get('data') or '').name}")
 
 
 def _restored(folder: Path, key: Key, shape: tuple[int, ...]) -> np.ndarray:
