@@ -54,6 +54,34 @@ def test_black_and_saturated_pixels_are_data_unless_they_form_a_region(tmp_path,
     np.testing.assert_array_equal(read(write_raster(tmp_path / "a.tif", image, nodata=nodata))[1], expected)
 
 
+def test_a_mask_or_alpha_band_counts_beside_a_nodata_value(tmp_path):
+    """Of two declarations GDAL's own masks tell one."""
+    image = np.random.default_rng(0).integers(1, 250, (40, 40, 3), dtype=np.uint8)
+    image[:8, :8] = 0
+    mask = np.ones((40, 40), bool)
+    mask[20:, 30:] = False
+    expected = mask.copy()
+    expected[:8, :8] = False
+    masked = write_raster(tmp_path / "mask.tif", image, mask, nodata=0)
+    np.testing.assert_array_equal(read(masked)[1], expected)
+    rgba = np.dstack([image, mask.astype(np.uint8) * 255])
+    transparent = write_raster(tmp_path / "alpha.tif", rgba, nodata=0, photometric="RGB", alpha="yes")
+    np.testing.assert_array_equal(read(transparent)[1], expected)
+
+
+def test_nodata_values_of_the_whole_file(tmp_path):
+    """GDAL's item NODATA_VALUES: masked as GDAL masks it, where all bands have theirs."""
+    image = np.random.default_rng(0).integers(1, 250, (40, 40, 3), dtype=np.uint8)
+    image[:8, :8] = 0
+    image[20, 20, 0] = 0
+    path = write_raster(tmp_path / "a.tif", image)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(NODATA_VALUES="0 0 0")
+    expected = np.ones((40, 40), bool)
+    expected[:8, :8] = False
+    np.testing.assert_array_equal(read(path)[1], expected)
+
+
 def test_nan_counts_whether_declared_or_not(tmp_path):
     image = scene(3, np.float32)
     image[5, 6, 2], image[7, 8, 0] = np.nan, np.inf

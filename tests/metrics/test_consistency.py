@@ -3,8 +3,10 @@ import math
 import numpy as np
 import pytest
 
+from ttrd3.data.degrade import lr_from_hr
 from ttrd3.errors import DataError
 from ttrd3.metrics import METRICS
+from ttrd3.metrics.consistency import reduced
 
 
 def consistency(**options):
@@ -36,6 +38,12 @@ def test_equals_psnr_of_the_reduced_images_by_a_plain_bicubic():
     expected = 10 * math.log10(255**2 / np.square(small[0] - small[1]).mean())
     # Pillow works in fixed point, so single values may round the other way.
     assert consistency()(sr, hr) == pytest.approx(expected, abs=0.02)
+
+
+def test_images_of_any_shape_are_reduced_as_lr_images_are():
+    for shape in ((64, 64, 3), (1024, 256, 3), (256, 1024, 3)):
+        hr = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        assert np.array_equal(reduced(hr, 4), lr_from_hr(hr))
 
 
 def test_texture_that_the_reduction_removes_costs_nothing():

@@ -83,6 +83,12 @@ def match_masks(folder: Path, matches: list[Match], *, subset: bool = False) -> 
             "belongs to it: the same relative paths."
         )
     found = {name: path for name, path in masks.items() if name in scenes}
+    if not found:  # of a subset some masks are of images that it lacks, but all?
+        raise DataError(
+            f"--mask {folder}: none of its {len(masks)} masks belongs to an image that is measured: found "
+            f"{some(masks)}, the images are {some(scenes)}. Give the folder with the same relative paths, or leave --mask "
+            "out."
+        )
     for name, path in found.items():
         hr = scenes[name].paths["hr"]
         if (size := read_size(path)) != (expected := read_size(hr)):

@@ -101,13 +101,17 @@ def opened_tiff(path: Path) -> Iterator[rasterio.DatasetReader]:
 
 
 def _has_data(dataset: rasterio.DatasetReader, values: np.ndarray, bands: Bands, window: Window) -> np.ndarray:
+    """bool (H, W): finite, and neither masked, transparent nor nodata, of which GDAL itself tells one alone."""
     there = np.isfinite(values).all(2)
-    if MaskFlags.nodata not in dataset.mask_flag_enums[bands[0] - 1]:
-        if any(MaskFlags.all_valid not in dataset.mask_flag_enums[band - 1] for band in bands):
-            there &= (dataset.read_masks(bands, window=window) > 0).all(0)
-        return there
     nodata = dataset.nodatavals[bands[0] - 1]
-    if np.isnan(nodata):
+    flags = {flag for band in bands for flag in dataset.mask_flag_enums[band - 1]}
+    if nodata is None or MaskFlags.nodata not in flags:
+        if flags != {MaskFlags.all_valid}:
+            there &= (dataset.read_masks(bands, window=window) > 0).all(0)
+    else:  # masks are of the nodata value, which is looked at below; an alpha band is hidden behind it
+        for band in (number for number, role in enumerate(dataset.colorinterp, 1) if role == ColorInterp.alpha):
+            there &= dataset.read(band, window=window) > 0
+    if nodata is None or np.isnan(nodata):
         return there
     empty = values == nodata
     largest = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else None

@@ -68,4 +68,7 @@ def reduced(image: np.ndarray, scale: int) -> np.ndarray:
             f"an image of {image.shape[1]} x {image.shape[0]} cannot be reduced to 1/{scale}: "
             f"at least {scale} x {scale} pixels are needed. Use larger images or a smaller scale."
         )
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    # Rows first, then columns, as LR images are made (data/degrade.py): left to itself, Pillow 13 takes narrow images
+    # the other way round, which shows in the last bit.
+    rows = Image.fromarray(image).resize((width, image.shape[0]), Image.Resampling.BICUBIC)
+    return np.asarray(rows.resize((width, height), Image.Resampling.BICUBIC))
