@@ -85,9 +85,8 @@ def match_masks(folder: Path, matches: list[Match], *, subset: bool = False) -> 
     found = {name: path for name, path in masks.items() if name in scenes}
     if not found:  # of a subset some masks are of images that it lacks, but all?
         raise DataError(
-            f"--mask {folder}: none of its {len(masks)} masks belongs to an image that is measured: found "
-            f"{some(masks)}, the images are {some(scenes)}. Give the folder with the same relative paths, or leave --mask "
-            "out."
+            f"--mask {folder}: none of its {len(masks)} masks belongs to an image that is measured: not {some(masks)}; "
+            f"the images are {some(scenes)}. Give the folder with the same relative paths, or no --mask."
         )
     for name, path in found.items():
         hr = scenes[name].paths["hr"]
