@@ -54,6 +54,29 @@ def test_black_and_saturated_pixels_are_data_unless_they_form_a_region(tmp_path,
     np.testing.assert_array_equal(read(write_raster(tmp_path / "a.tif", image, nodata=nodata))[1], expected)
 
 
+def test_a_region_is_as_large_as_it_is_in_the_image_not_in_the_window(tmp_path):
+    """Tiles at the edge of a swath: a corner of what is empty beyond them is no black roof."""
+    image = np.random.default_rng(0).integers(1, 250, (200, 200, 3)).astype(np.uint16)
+    image[60:, 60:] = 0  # a large region
+    image[30:36, 30:36] = 0  # 36 pixels
+    image[:, 199] = 0  # a line of 60 more pixels, touching the region
+    path = write_raster(tmp_path / "a.tif", image, nodata=0)
+    whole = read(path)[1]  # of 40 x 40
+    assert whole.all()
+    boxes = [
+        (0, 0, 200, 200),
+        (0, 0, 66, 66),
+        (20, 20, 61, 61),
+        (100, 0, 200, 60),
+        (150, 150, 200, 200),
+        (0, 0, 60, 60),
+    ]
+    expected = np.ones((200, 200), bool)
+    expected[60:, 60:] = expected[:, 199] = False
+    for (left, top, right, bottom), (_, there) in zip(boxes, read_bands(path, (1, 2, 3), boxes), strict=True):
+        np.testing.assert_array_equal(there, expected[top:bottom, left:right])
+
+
 def test_a_mask_or_alpha_band_counts_beside_a_nodata_value(tmp_path):
     """Of two declarations GDAL's own masks tell one."""
     image = np.random.default_rng(0).integers(1, 250, (40, 40, 3), dtype=np.uint8)

@@ -115,10 +115,25 @@ def _has_data(dataset: rasterio.DatasetReader, values: np.ndarray, bands: Bands,
         return there
     empty = values == nodata
     largest = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else None
-    return there & ~(_regions(empty.all(2)) if nodata in (0, largest) else empty.any(2))
+    if nodata not in (0, largest):
+        return there & ~empty.any(2)
+    return there & ~_regions(dataset, bands, window, nodata) if empty.all(2).any() else there
 
 
-def _regions(empty: np.ndarray) -> np.ndarray:
+def _regions(dataset: rasterio.DatasetReader, bands: Bands, window: Window, nodata: float) -> np.ndarray:
+    """bool (H, W) of a window: nodata in all bands, in a region of the image of at least _REGION pixels.
+
+    Of a region that large that reaches into the window, as many lie within that distance of it.
+    """
+    left, top = max(0, window.col_off - _REGION), max(0, window.row_off - _REGION)
+    right = min(dataset.width, window.col_off + window.width + _REGION)
+    bottom = min(dataset.height, window.row_off + window.height + _REGION)
+    around = dataset.read(bands, window=Window(left, top, right - left, bottom - top))
+    x, y = window.col_off - left, window.row_off - top
+    return _large((around == nodata).all(0))[y : y + window.height, x : x + window.width]
+
+
+def _large(empty: np.ndarray) -> np.ndarray:
     """bool (H, W) without what touches fewer than _REGION others, diagonally too."""
     regions, _ = label(empty, np.ones((3, 3)))
     sizes = np.bincount(regions.ravel())
