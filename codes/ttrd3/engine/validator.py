@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from ttrd3.data.images import write_png
 from ttrd3.data.triplets import TripletDataset
 from ttrd3.engine.distributed import ALONE, World
-from ttrd3.engine.loading import Batch, ValidationSamples, batches, image, to_device, validation_loader
+from ttrd3.engine.loading import Batch, Failure, ValidationSamples, batches, image, to_device, validation_loader
 from ttrd3.engine.logs import Progress
 from ttrd3.errors import DataError
 from ttrd3.files import PARTIAL, require_free_space, require_writable
@@ -114,8 +114,10 @@ class Validator:
         images = len(self.dataset) if self.save_images else 0
         images += IMAGES_PER_PICTURE * min(self.pictures, len(self.dataset))
         if images and self.world.main:
-            height, width = ValidationSamples(self.dataset, seed=self.seed)[0]["hr"].shape[-2:]
-            require_free_space(folder, images * height * width * BYTES_PER_PIXEL, "validation")
+            first = ValidationSamples(self.dataset, seed=self.seed)[0]
+            if not isinstance(first, Failure):  # which is told when the image has its turn
+                height, width = first["hr"].shape[-2:]
+                require_free_space(folder, images * height * width * BYTES_PER_PIXEL, "validation")
 
     def rehearse(self, restorer: Restorer) -> None:
         """Restore this process's first batch and forget it.
