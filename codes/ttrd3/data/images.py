@@ -120,12 +120,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             "Convert it, or leave it out (`ttrd3 prepare --skip-bad`)."
         ) from None
     except Image.DecompressionBombError as error:
-        tiff = path.suffix.lower() in (".tif", ".tiff")
         raise DataError(
             f"{path}: too large to be read at once ({error}). "
-            "Cut it into smaller images, or leave it out (`ttrd3 prepare --skip-bad`)."
-            + " `ttrd3 prepare --scale none` reads TIFFs by windows, of any size."
-            * tiff
+            "Cut it into smaller images, or leave it out (`ttrd3 prepare --skip-bad`). TIFFs of any size are read by "
+            "windows by `ttrd3 prepare --scale none`."
         ) from None
     except _DAMAGED as error:
         raise _damaged(path, error) from error

@@ -7,9 +7,10 @@ from typing import Any
 from ttrd3.engine.run_folder import RunFolder
 from ttrd3.errors import ConfigError, DataError
 from ttrd3.metrics.base import Metric
+from ttrd3.reports.runs import PROTOCOL_OF_TABLES
 
 METHOD = "ttrd3"
-_APART = {"averaging", "intervals", "weights", "training_steps"}  # of a protocol, what says nothing of how it was made
+_APART = {*PROTOCOL_OF_TABLES, "weights", "training_steps"}  # of a protocol, what says nothing of how it was made
 
 
 class Best:

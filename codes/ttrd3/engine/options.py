@@ -14,7 +14,7 @@ from ttrd3.engine.precision import PrecisionName
 from ttrd3.environment import ROOT
 from ttrd3.errors import ConfigError
 from ttrd3.losses import LOSSES
-from ttrd3.losses.base import turns, weight_at
+from ttrd3.losses.base import teaches_residual, turns, weight_at
 from ttrd3.metrics import METRICS
 from ttrd3.networks.mfab import ENCODERS
 from ttrd3.networks.sttg import TRANSFERS
@@ -236,7 +236,7 @@ def _check_together(options: Options, document: config.Document) -> None:
             f"choose another objective: {' or '.join(OF_TWO_OUTPUTS)}"
         )
     if options.train.self_ensemble and not any(
-        getattr(loss, "of", None) == "residual" and weight_at(loss.weight, step)
+        teaches_residual(loss, step)
         for loss in options.losses
         for step in turns([loss.weight])
         if step < options.train.steps

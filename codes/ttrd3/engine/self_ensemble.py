@@ -8,20 +8,16 @@ learns that mean; taught by its own averaged weights (mean teacher, arXiv:1703.0
 import torch
 from torch import Tensor, nn
 
-from ttrd3.engine.loading import Batch, image
 from ttrd3.inference.symmetries import symmetries, turned, turned_back
-
-_IMAGES = ("up", "reference", "degraded_reference")
 
 
 @torch.no_grad()
-def residual_elsewhere(model: nn.Module, batch: Batch, x_t: Tensor, number: int, output: int) -> Tensor:
+def residual_elsewhere(model: nn.Module, inputs: tuple[Tensor | None, ...], number: int, output: int) -> Tensor:
     """An output of `model` for images that are turned, turned back.
 
     Args:
         model: The averaged weights; autocast is the caller's.
-        batch: As the networks are given it.
-        x_t: (N, 3, H, W) in [-1, 1], of the batch's times.
+        inputs: Of the model: x_t, t, up, reference, degraded reference, has_reference and fidelity (`TTRD3.forward`).
         number: Of the optimiser step: each of the seven other orientations has its turn.
         output: Which of the model's outputs.
 
@@ -30,8 +26,6 @@ def residual_elsewhere(model: nn.Module, batch: Batch, x_t: Tensor, number: int,
     """
     others = symmetries(True)[1:]
     symmetry = others[number % len(others)]
-    up, reference, degraded = (turned(image(batch, key), symmetry) for key in _IMAGES)
-    outputs = model(
-        turned(x_t, symmetry), batch["t"], up, reference, degraded, batch["has_reference"], batch.get("fidelity")
-    )
+    x_t, t, *images, has_reference, fidelity = inputs
+    outputs = model(turned(x_t, symmetry), t, *(turned(image, symmetry) for image in images), has_reference, fidelity)
     return turned_back(outputs[output].float(), symmetry)

@@ -21,7 +21,7 @@ from ttrd3.engine.options import Options
 from ttrd3.engine.precision import Precision
 from ttrd3.engine.self_ensemble import residual_elsewhere
 from ttrd3.errors import ConfigError
-from ttrd3.losses.base import Critic, Step, turns, weight_at
+from ttrd3.losses.base import Critic, Step, teaches_residual, turns, weight_at
 
 
 @dataclass(frozen=True)
@@ -178,10 +178,6 @@ class Stepper:
                 total = total + weight * term
         return terms, total
 
-    def _residual_counts(self, number: int) -> bool:
-        """Whether a loss that counts at optimiser step `number` looks at the residual's target."""
-        return any(getattr(loss, "of", None) == "residual" and weight_at(loss.weight, number) for loss in self.losses)
-
     def _predict(self, batch: Batch, number: int = 0) -> Step:
         """Networks and process on a batch at optimiser step `number`: what the losses look at."""
         hr, up, reference, degraded = (
@@ -194,8 +190,9 @@ class Stepper:
         x_t, x0_teacher = self.process.diffuse(x0, residual, noise, t), None
         if self.teacher is not None:
             x_t, x0_teacher = self.teacher(up, reference, degraded, batch["has_reference"], noise, t, fidelity)
+        inputs = (x_t, t, up, reference, degraded, batch["has_reference"], fidelity)
         with self.precision.of_networks():
-            outputs = self.network(x_t, t, up, reference, degraded, batch["has_reference"], fidelity)
+            outputs = self.network(*inputs)
         outputs = tuple(output.float() for output in outputs)
         whole = predicted = self.objective.convert(outputs, self.process, x_t, x_in, t, clamp=False)
         if self.options.train.detach_residual:
@@ -205,10 +202,10 @@ class Stepper:
             )
             predicted = self.objective.convert(shown, self.process, x_t, x_in, t, clamp=False)
         targets = dict(zip(self.objective.outputs, self.objective.targets(x0, x_in, noise), strict=True))
-        if self.options.train.self_ensemble and self._residual_counts(number):
+        if self.options.train.self_ensemble and any(teaches_residual(loss, number) for loss in self.losses):
             with self.precision.of_networks():
                 place = self.objective.outputs.index("residual")
-                elsewhere = residual_elsewhere(self.ema.model, batch, x_t, number, place)
+                elsewhere = residual_elsewhere(self.ema.model, inputs, number, place)
             targets["residual"] = targets["residual"].lerp(elsewhere, self.options.train.self_ensemble)
         step = Step(
             outputs=dict(zip(self.objective.outputs, outputs, strict=True)),

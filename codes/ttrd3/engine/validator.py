@@ -89,8 +89,8 @@ class Validator:
         """
         if self.dataset.masked:
             protocol |= {"nodata": f"masked in {self.dataset.masked} images ({self.measure.nodata})"}
+        self.require_space(folder.parent)
         if self.world.main:
-            self.require_space(folder.parent)
             require_writable(folder.parent, "output")
         process = self.world.gather(os.getpid())[0]  # the main one's: all write into one folder
         with _working_folder(folder.with_name(f".{folder.name}.{process}{PARTIAL}"), self.world.main) as partial:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,11 @@ def weight_at(weight: Weight, step: int) -> float:
         return weight
     begun = [factor for start, factor in sorted(weight) if start <= step]
     return begun[-1] if begun else 0.0
+
+
+def teaches_residual(loss: Any, step: int) -> bool:
+    """Whether a loss, or its options, looks at the residual's target and counts at optimiser step `step`."""
+    return getattr(loss, "of", None) == "residual" and weight_at(loss.weight, step) > 0
 
 
 def turns(weights: Iterable[Weight]) -> list[int]:
