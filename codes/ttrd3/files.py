@@ -134,7 +134,8 @@ class Lock:
         return self._file is not None
 
     def release(self) -> None:
-        """Give it up; the file stays, because removing it would race with the next holder."""
+        """Give it up; the file stays, empty, because removing it would race with the next holder."""
         if self._file is not None:
+            self._file.truncate(0)
             self._file.close()
             self._file = None

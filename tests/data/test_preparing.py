@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -171,6 +173,38 @@ def test_a_finished_folder_is_left_alone(tmp_path, caplog):
         run(tmp_path)
     assert "already prepared, nothing to do" in caplog.text
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == times
+
+
+def test_source_images_that_changed_at_the_same_size_are_told(tmp_path, caplog):
+    class_folders(tmp_path / "raw", {"forest": 2}, suffix="tif")
+    run(tmp_path)
+    run(tmp_path)
+    assert "changed" not in caplog.text
+    later = (tmp_path / "out/manifest.json").stat().st_mtime + 1
+    os.utime(tmp_path / "raw/forest/forest01.tif", (later, later))
+    run(tmp_path)
+    assert (
+        "1 source images were changed after its tiles were begun: forest/forest01.tif. Add --overwrite" in caplog.text
+    )
+    (tmp_path / "out/manifest.json").rename(tmp_path / "out/prepare-plan.json")  # as a process killed amid its work
+    caplog.clear()
+    run(tmp_path)
+    assert "1 source images were changed" in caplog.text
+
+
+def test_two_at_once_into_one_folder(tmp_path):
+    class_folders(tmp_path / "raw", {"forest": 2})
+    hold = (
+        "import sys; from pathlib import Path; from ttrd3.files import Lock; "
+        "lock = Lock(Path(sys.argv[1])); lock.take('it'); print('held', flush=True); input()"
+    )
+    command = [sys.executable, "-c", hold, str(tmp_path / "out/.prepare.lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        refused(tmp_path, f"--out: {tmp_path / 'out'} is in use by process {other.pid}", "Wait until it has finished")
+        assert not (tmp_path / "out/train").exists()
+        other.communicate("\n")
+    assert run(tmp_path)["counts"]["train"] == {"forest": 2}
 
 
 def test_other_options_or_sources_into_the_same_folder_are_refused(tmp_path):

@@ -78,8 +78,9 @@ def test_other_numbers_of_levels(unet, multipliers):
     assert relative_error(found, expected) < FLOAT32
 
 
-def test_a_noise_branch_too():
-    plain = model("S", levels=1, noise_blocks=2)
+@pytest.mark.parametrize("residual_blocks", [0, 2])
+def test_blocks_of_each_output_too(residual_blocks):
+    plain = model("S", levels=1, noise_blocks=2, residual_blocks=residual_blocks)
     expected, found = (restored(network, 2, 1.0, eta=0.5) for network in (plain, prepare(plain)))
     assert relative_error(found, expected) < FLOAT32
 

@@ -234,6 +234,28 @@ def test_every_parameter_of_a_told_branch_gets_a_gradient():
     assert idle == set()
 
 
+def test_blocks_of_the_residual_alone_change_no_other_output_and_learn():
+    torch.manual_seed(1)
+    options = small_unet("S", noise_blocks=1, residual_blocks=2)
+    network = TTRD3.from_options(small_encoder(1), small_transfer(1), options, 2).unet
+    x_t, x_in = torch.rand(2, 2, 3, 16, 32)
+    t, textures = torch.tensor([0, 9]), [torch.rand(2, 16, 4, 8)]
+    residual, noise = network(x_t, x_in, t, textures)
+    residual.square().mean().backward()
+    assert all(parameter.grad.any() for parameter in network.residual.parameters())
+    with torch.no_grad():
+        for parameter in network.residual.parameters():
+            parameter.normal_()
+    changed = network(x_t, x_in, t, textures)
+    assert not torch.isclose(changed[0], residual).any()
+    assert torch.equal(changed[1], noise)
+
+
+def test_blocks_of_the_residual_alone_need_those_of_the_noise():
+    with pytest.raises(ConfigError, match=r"residual_blocks: found 1, expected 0 without model.unet.noise_blocks"):
+        TTRD3.from_options(small_encoder(1), small_transfer(1), small_unet("S", residual_blocks=1), outputs=2)
+
+
 def test_only_a_noise_branch_is_told_the_fidelity():
     with pytest.raises(ConfigError, match=r"told_fidelity: found true, expected false without .*noise_blocks"):
         TTRD3.from_options(small_encoder(1), small_transfer(1), small_unet("S", told_fidelity=True), outputs=2)

@@ -1,13 +1,19 @@
 """The state of the folder that `ttrd3 prepare` writes to: empty, begun, finished, or not its own."""
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 from ttrd3.data.layout import some
 from ttrd3.data.manifest import MANIFEST, PLAN, SPLITS, TILES, read_json
+from ttrd3.data.sources import Listing
 from ttrd3.errors import UserError
 from ttrd3.files import PARTIAL
+
+logger = logging.getLogger(__name__)
+
+LOCK = ".prepare.lock"  # held while tiles are made
 
 # These decide what is refused, never how a tile looks: a begun preparation may go on with others.
 _FREE_TO_CHANGE = ("skip_bad", "convert")
@@ -43,6 +49,24 @@ def is_finished(out: Path, identity: dict[str, Any]) -> bool:
             "Choose a new or empty folder."
         )
     return False
+
+
+def tell_changed(listing: Listing, mark: Path) -> None:
+    """Warn of source images that were changed after `mark`, the plan or manifest of tiles that are there, was written.
+
+    Not refused: copying a data set may renew all its times and change nothing.
+    """
+    if not mark.is_file():
+        return
+    made = mark.stat().st_mtime
+    if changed := [source.name for source in listing.sources if source.changed > made]:
+        logger.warning(
+            "%s: %d source images were changed after its tiles were begun: %s. Add --overwrite to make it anew, "
+            "unless only their dates are new.",
+            mark.parent,
+            len(changed),
+            some(changed),
+        )
 
 
 def is_ours(out: Path) -> bool:

@@ -13,14 +13,14 @@ from ttrd3.data.degrade import SCALE
 from ttrd3.data.hashes import duplicate_pairs
 from ttrd3.data.layout import some
 from ttrd3.data.manifest import DEGRADATION, MANIFEST, PLAN, SPLITS, TILES, TileRow, read_json, write_json, write_rows
-from ttrd3.data.output import is_finished, is_ours, remove_partial, remove_prepared, require_apart
+from ttrd3.data.output import LOCK, is_finished, is_ours, remove_partial, remove_prepared, require_apart, tell_changed
 from ttrd3.data.plan import PROBLEMS, PrepareOptions, bytes_needed, identity, plan_jobs, shortened, too_many
 from ttrd3.data.pool import run_jobs
 from ttrd3.data.sources import list_sources
 from ttrd3.data.survey import scaled
 from ttrd3.data.tiling import Job, cut
 from ttrd3.errors import DataError
-from ttrd3.files import require_free_space, require_writable, sha256
+from ttrd3.files import Lock, require_free_space, require_writable, sha256
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def prepare(source: Path, out: Path, options: PrepareOptions, *, workers: int, o
         The manifest.
 
     Raises:
-        UserError: Wrong options, an output folder that cannot be used, too little disk.
+        UserError: Wrong options, an output folder that cannot be used or that another process fills, too little disk.
         DataError: Images that cannot be used; one message names all of them, up to 20.
         KeyboardInterrupt: Ctrl-C, after the tiles at hand were written whole.
     """
@@ -59,6 +59,7 @@ def prepare(source: Path, out: Path, options: PrepareOptions, *, workers: int, o
     start_anew = overwrite and is_ours(out)
     if not start_anew and is_finished(out, mark):
         logger.info("%s: already prepared, nothing to do", out)
+        tell_changed(listing, out / MANIFEST)
         (out / PLAN).unlink(missing_ok=True)  # left where the process was killed right after the manifest
         return read_json(out / MANIFEST)
 
@@ -71,13 +72,32 @@ def prepare(source: Path, out: Path, options: PrepareOptions, *, workers: int, o
     # What is deleted for a new start makes room for as much; before it, tiles that are there count as no need.
     require_free_space(out, bytes_needed(jobs, options.tile), f"preparing {len(jobs)} images")
     require_writable(out, "--out")
-    if start_anew:
-        remove_prepared(out)
-    remove_partial(out)
-    write_json(out / PLAN, mark)
+    lock = Lock(out / LOCK)
+    lock.take(f"--out: {out}")
+    try:
+        if start_anew:
+            remove_prepared(out)
+        remove_partial(out)
+        tell_changed(listing, out / PLAN)
+        write_json(out / PLAN, mark)
+        result = _run(jobs, workers, options.skip_bad)
+        problems |= result.problems
+        _require_tiles(source, out, options, result, problems)
+        manifest = mark | _summary(out, source, result.rows, problems, listing.ignored, options, listing.paired)
+        if radiometry is not None:
+            manifest["radiometry"] = radiometry
+        if any(job.radiometry or job.reference_radiometry for job in jobs):
+            masked = sum(row.masked > 0 for row in result.rows)
+            manifest["nodata"] = {"tiles_masked": masked, "tiles_left_out": result.without_data}
+        write_json(out / MANIFEST, manifest)
+        (out / PLAN).unlink()
+    finally:
+        lock.release()
+    return manifest
 
-    result = _run(jobs, workers, options.skip_bad)
-    problems |= result.problems
+
+def _require_tiles(source: Path, out: Path, options: PrepareOptions, result: _Result, problems: dict[str, str]) -> None:
+    """Refuse to finish without tiles, or with bad images that nobody agreed to leave out; tell those left out."""
     if not result.rows and not problems:
         raise DataError(
             f"{source}: all {result.without_data} tiles lack data in more than {options.max_nodata:.0%} of their "
@@ -87,15 +107,6 @@ def prepare(source: Path, out: Path, options: PrepareOptions, *, workers: int, o
         raise too_many(problems, f"{source}: {len(result.rows)} tiles are ready in {out}, but not all")
     for text in shortened(problems):
         logger.warning("left out: %s", text)
-    manifest = mark | _summary(out, source, result.rows, problems, listing.ignored, options, listing.paired)
-    if radiometry is not None:
-        manifest["radiometry"] = radiometry
-    if any(job.radiometry or job.reference_radiometry for job in jobs):
-        masked = sum(row.masked > 0 for row in result.rows)
-        manifest["nodata"] = {"tiles_masked": masked, "tiles_left_out": result.without_data}
-    write_json(out / MANIFEST, manifest)
-    (out / PLAN).unlink()
-    return manifest
 
 
 def _run(jobs: list[Job], workers: int, skip_bad: bool) -> _Result:

@@ -34,6 +34,12 @@ class Source:
         """The relative name without suffix, so that a re-encoded data set is split alike."""
         return self.name.rpartition(".")[0]
 
+    @property
+    def changed(self) -> float:
+        """When the content of the image or its reference last changed, in seconds since 1970."""
+        paths = [path for path in (self.path, self.reference) if path is not None and path.exists()]
+        return max((path.stat().st_mtime for path in paths), default=0.0)
+
 
 @dataclass
 class Listing:

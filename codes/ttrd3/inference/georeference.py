@@ -13,7 +13,7 @@ from ttrd3.data.degrade import SCALE
 from ttrd3.errors import DataError
 from ttrd3.inference.pictures import file_identity
 from ttrd3.inference.ranges import as_bytes, normalised
-from ttrd3.inference.raster import RasterScene, explained, filled
+from ttrd3.inference.raster import RasterScene, declared_valid, explained, filled
 from ttrd3.inference.references import Excerpt, View, require_content
 
 _LEAST_VALID = 0.25  # share of a tile's window below which the tile has no reference
@@ -58,7 +58,7 @@ class GeoReference:
         full = Window(SCALE * view.left, SCALE * view.top, SCALE * view.width, SCALE * view.height)
         with explained(self._reference.path):
             pixels = self._warped.read(self._reference.bands, window=full)
-            valid = self._warped.dataset_mask(window=full) > 0
+            valid = declared_valid(self._warped, self._reference.bands, window=full)
         if not np.issubdtype(pixels.dtype, np.integer):
             valid &= np.isfinite(pixels).all(0)
         if valid.mean() < _LEAST_VALID:

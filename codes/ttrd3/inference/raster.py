@@ -5,11 +5,13 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp, Interleaving, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
+from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 from scipy.ndimage import distance_transform_edt
 
@@ -94,8 +96,7 @@ class RasterScene:
 
     def valid(self, window: Window, pixels: np.ndarray | None = None) -> np.ndarray:
         """bool (height, width): neither nodata nor masked nor transparent, and all bands finite."""
-        with explained(self.path):
-            there = self.dataset.dataset_mask(window=window) > 0
+        there = self._declared_valid(window=window)
         if not np.issubdtype(self.dtype, np.integer):
             pixels = self.read_bands(self.bands, window) if pixels is None else pixels
             there &= np.isfinite(pixels).all(0)
@@ -125,11 +126,16 @@ class RasterScene:
                     break
         return pixels[:, valid].ravel()
 
+    def _declared_valid(self, **part: Any) -> np.ndarray:
+        """bool (h, w): neither nodata nor masked nor transparent."""
+        with explained(self.path):
+            return declared_valid(self.dataset, self.bands, **part)
+
     def _decimated(self) -> tuple[np.ndarray, np.ndarray]:
         shape = [min(side, _PREVIEW) for side in (self.height, self.width)]
         with explained(self.path):
             pixels = self.dataset.read(self.bands, out_shape=(3, *shape))
-            valid = self.dataset.dataset_mask(out_shape=tuple(shape)) > 0
+        valid = self._declared_valid(out_shape=tuple(shape))
         if not np.issubdtype(self.dtype, np.integer):
             valid &= np.isfinite(pixels).all(0)
         return pixels, valid
@@ -138,6 +144,30 @@ class RasterScene:
         for top in range(0, self.height, _PREVIEW):
             for left in range(0, self.width, _PREVIEW):
                 yield Window(left, top, min(_PREVIEW, self.width - left), min(_PREVIEW, self.height - top))
+
+
+def declared_valid(dataset: rasterio.DatasetReader | WarpedVRT, bands: Sequence[int], **part: Any) -> np.ndarray:
+    """Where an open raster has data by its nodata value, mask and alpha band, of which GDAL's own mask tells one alone.
+
+    Args:
+        dataset: Open.
+        bands: Those whose nodata counts: a pixel has none where all of them hold it.
+        part: `window` or `out_shape`, as rasterio takes them.
+
+    Returns:
+        bool (h, w).
+    """
+    flags = {flag for band in bands for flag in dataset.mask_flag_enums[band - 1]}
+    if MaskFlags.nodata in flags:  # which hides an alpha band
+        there = np.logical_or.reduce([dataset.read_masks(band, **part) > 0 for band in bands])
+        for band in (number for number, role in enumerate(dataset.colorinterp, 1) if role == ColorInterp.alpha):
+            there &= dataset.read(band, **part) > 0
+        return there
+    there = dataset.dataset_mask(**part) > 0
+    if dataset.nodata is not None and flags != {MaskFlags.all_valid}:  # a mask, which hides the nodata value
+        values = (dataset.read(band, **part) for band in bands)
+        there &= ~np.logical_and.reduce([value == dataset.nodata for value in values])
+    return there
 
 
 @contextlib.contextmanager
@@ -154,6 +184,7 @@ def open_raster(path: Path) -> Iterator[rasterio.DatasetReader]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", NodataShadowWarning)  # `declared_valid` looks at the alpha band too
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE, GDAL_TIFF_INTERNAL_MASK=True))
         with explained(path):
             dataset = rasterio.open(path, driver="GTiff")

@@ -106,6 +106,8 @@ class SmallUNet(UNet):
         noise_blocks: Residual blocks of the last output's (the noise's) own, which takes the others' features and the
             noise itself and gives the noise and what is to be added to it. So it learns to look real (`train.only`)
             without a change to what is faithful; 0: the outputs share all but the last convolution.
+        residual_blocks: Residual blocks of the first output's (the residual's) own, beside `noise_blocks`: what looks
+            real may change the features that both share without all of it being the faithful end's loss.
         told_fidelity: The noise output is told the fidelity of `sampling`, and training draws it (`train.fidelity`):
             each fidelity has details of its own, in place of a share of the realistic end's.
     """
@@ -116,6 +118,7 @@ class SmallUNet(UNet):
         encoder_blocks: Levels = (2, 2, 3),
         decoder_blocks: Sequence[PositiveInt] = (8, 2),
         noise_blocks: Count = 0,
+        residual_blocks: Count = 0,
         told_fidelity: bool = False,
         *,
         outputs: int,
@@ -133,6 +136,11 @@ class SmallUNet(UNet):
             raise ConfigError(
                 f"model.unet.noise_blocks: found {noise_blocks}, expected 0 with an objective of one output, which no "
                 "other is to be told from"
+            )
+        if residual_blocks and not noise_blocks:
+            raise ConfigError(
+                f"model.unet.residual_blocks: found {residual_blocks}, expected 0 without model.unet.noise_blocks, "
+                "whose counterpart they are; add them to the first of model.unet.decoder_blocks"
             )
         if told_fidelity and not noise_blocks:
             raise ConfigError(
@@ -154,6 +162,7 @@ class SmallUNet(UNet):
         folded = sum(width * fold**2 for width, fold in zip(texture_widths, self.folds, strict=True))
         self.texture = nn.Conv2d(folded, widths[0], 3, padding=1, bias=False)  # no texture: nothing is added
         self.up_blocks = nn.ModuleList(map(TimedBlocks, decoder_blocks, widths, [time_width] * len(decoder_blocks)))
+        self.residual = TimedBlocks(residual_blocks, widths[0], time_width) if residual_blocks else None
         self.head = quiet(nn.Conv2d(widths[0], 3 * (1 if noise_blocks else outputs) * pixel, 3, padding=1))
         self.noise = NoiseBranch(noise_blocks, widths[0], time_width, told_fidelity) if noise_blocks else None
 
@@ -177,7 +186,8 @@ class SmallUNet(UNet):
             if number == 0:
                 x = x + self.texture_features(textures)
             x = self.up_blocks[number](x, time)
-        images = F.pixel_shuffle(self.head(x), QUARTER)
+        own = x if self.residual is None else self.residual(x, time)
+        images = F.pixel_shuffle(self.head(own), QUARTER)
         if self.noise is None:
             return images.chunk(self.outputs, dim=1)
         fidelity = torch.zeros_like(t, dtype=torch.float32) if fidelity is None else fidelity

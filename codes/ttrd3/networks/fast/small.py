@@ -80,6 +80,7 @@ class FastSmallUNet:
         self.head = FastConv(self.plain.head, torch.float32)
         self.down_blocks = [FastBlocks(blocks, dtype) for blocks in self.plain.down_blocks]
         self.up_blocks = [FastBlocks(blocks, dtype) for blocks in self.plain.up_blocks]
+        self.residual = None if self.plain.residual is None else FastBlocks(self.plain.residual, dtype)
         self.noise = None if self.plain.noise is None else FastNoiseBranch(self.plain.noise, dtype)
 
     def begin(
@@ -88,6 +89,7 @@ class FastSmallUNet:
         """As `UNet.begin`; without textures what they would contribute is not computed."""
         embeddings = self.plain.time(torch.tensor(times, device=x_in.device))
         down_blocks, up_blocks = ([b.begin(embeddings) for b in side] for side in (self.down_blocks, self.up_blocks))
+        residual_blocks = None if self.residual is None else self.residual.begin(embeddings)
         noise_branch = None if self.noise is None else self.noise.begin(embeddings, of_each(fidelity, x_in))
         first = self.first.begin(_layout(fold(x_in, QUARTER)))
         textured = None if textures is None else self.plain.texture_features(textures).to(self.dtype)
@@ -107,7 +109,8 @@ class FastSmallUNet:
                 if level == 0 and textured is not None:
                     x = x.add_(textured)
                 x = up_blocks[level](x, number)
-            images = F.pixel_shuffle(self.head(x.float()), QUARTER)
+            own = x if residual_blocks is None else residual_blocks(x, number)
+            images = F.pixel_shuffle(self.head(own.float()), QUARTER)
             if noise_branch is None:
                 return images.chunk(self.outputs, dim=1)
             return images, F.pixel_shuffle(noise_branch(x, noise, number), QUARTER)
